@@ -1,0 +1,2 @@
+//! The `gumshoe-gateway` process.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `gumshoe-graph` process.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `gumshoe-ingest` process.
+fn main() {}

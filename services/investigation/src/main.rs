@@ -1,0 +1,2 @@
+//! The `gumshoe-investigation` process.
+fn main() {}

@@ -1,0 +1,2 @@
+//! The `gumshoe-membership` process.
+fn main() {}

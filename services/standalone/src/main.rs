@@ -1,0 +1,2 @@
+//! The `gumshoe` binary.
+fn main() {}
