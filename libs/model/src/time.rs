@@ -77,9 +77,7 @@ fn parse_plain(text: &[u8]) -> Option<i64> {
     let [y1, y2, y3, y4, b'-', m1, m2, b'-', d1, d2, b'T', h1, h2, b':', n1, n2, b':', s1, s2, b'Z'] = *text else {
         return None;
     };
-    let digits = |bytes: &[u8]| {
-        bytes.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')))
-    };
+    let digits = |bytes: &[u8]| bytes.iter().try_fold(0_i64, |sum, byte| byte.is_ascii_digit().then(|| sum * 10 + i64::from(byte - b'0')));
     let (year, month, day) = (digits(&[y1, y2, y3, y4])?, digits(&[m1, m2])?, digits(&[d1, d2])?);
     let (hour, minute, second) = (digits(&[h1, h2])?, digits(&[n1, n2])?, digits(&[s1, s2])?);
     let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
@@ -126,11 +124,7 @@ impl TimeWindow {
     /// # Errors
     /// [`Invalid`] when the window is empty or turned around.
     pub fn new(start: Timestamp, end: Timestamp) -> Result<Self, Invalid> {
-        if start < end {
-            Ok(Self { start, end })
-        } else {
-            Err(Invalid::new("time window", &format!("{start}/{end}"), "start must be before end"))
-        }
+        if start < end { Ok(Self { start, end }) } else { Err(Invalid::new("time window", &format!("{start}/{end}"), "start must be before end")) }
     }
 
     /// The first instant inside.
