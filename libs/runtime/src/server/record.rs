@@ -1,0 +1,83 @@
+//! The span and the one log line of an RPC.
+
+use std::time::Instant;
+
+use tonic::Code;
+use tracing::{Span, field::Empty};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+
+use crate::{telemetry, token::Caller};
+
+/// The target of the log line, for filters: `info,gumshoe_runtime::rpc=warn`.
+const TARGET: &str = "gumshoe_runtime::rpc";
+
+/// Opens an RPC's span, and logs the RPC when it ends, however it ends.
+pub(super) struct Record {
+    pub(super) span: Span,
+    start: Instant,
+    open: bool,
+}
+
+impl Record {
+    pub(super) fn start<B>(request: &http::Request<B>) -> Self {
+        let path = request.uri().path();
+        let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
+        let span = tracing::info_span!(
+            target: TARGET,
+            "rpc",
+            otel.kind = "server",
+            otel.name = path.trim_start_matches('/'),
+            otel.status_code = Empty,
+            rpc.system = "grpc",
+            rpc.service = service,
+            rpc.method = method,
+            rpc.grpc.status_code = Empty,
+            principal = Empty,
+            issuer = Empty,
+            request_id = Empty,
+            trace_id = Empty,
+            span_id = Empty,
+        );
+        // Fails only where no traces are kept.
+        let _ = span.set_parent(telemetry::extract(request.headers()));
+        if let Some(context) = telemetry::span_context(&span) {
+            span.record("trace_id", context.trace_id().to_string());
+            span.record("span_id", context.span_id().to_string());
+        }
+        Self { span, start: Instant::now(), open: true }
+    }
+
+    pub(super) fn caller(&self, caller: &Caller) {
+        self.span.record("principal", &caller.principal);
+        self.span.record("issuer", &caller.issuer);
+        self.span.record("request_id", &caller.request_id);
+    }
+
+    /// Writes the line; later calls do nothing.
+    pub(super) fn finish(&mut self, code: Code) {
+        if !std::mem::take(&mut self.open) {
+            return;
+        }
+        self.span.record("rpc.grpc.status_code", i64::from(code as i32));
+        let grpc_status = format!("{code:?}");
+        let duration_ms = self.start.elapsed().as_secs_f64() * 1_000.0;
+        match code {
+            Code::Unknown | Code::Unimplemented | Code::Internal | Code::DataLoss => {
+                self.span.record("otel.status_code", "ERROR");
+                tracing::error!(target: TARGET, parent: &self.span, grpc_status, duration_ms, "rpc");
+            }
+            Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted => {
+                self.span.record("otel.status_code", "ERROR");
+                tracing::warn!(target: TARGET, parent: &self.span, grpc_status, duration_ms, "rpc");
+            }
+            _ => tracing::info!(target: TARGET, parent: &self.span, grpc_status, duration_ms, "rpc"),
+        }
+    }
+}
+
+impl Drop for Record {
+    /// An RPC whose future or body is dropped half way was cancelled by its caller.
+    fn drop(&mut self) {
+        self.finish(Code::Cancelled);
+    }
+}

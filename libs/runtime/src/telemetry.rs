@@ -1,0 +1,142 @@
+//! Structured logs and traces: one JSON object a line, W3C trace context in and out, OTLP export if configured.
+
+use std::{fmt, io};
+
+use opentelemetry::{
+    Context, KeyValue,
+    propagation::{Extractor, Injector, TextMapPropagator as _},
+    trace::{SpanContext, TraceContextExt as _, TracerProvider as _},
+};
+use opentelemetry_otlp::WithExportConfig as _;
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing::{Span, Subscriber};
+use tracing_opentelemetry::OpenTelemetrySpanExt as _;
+use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, registry::LookupSpan, util::SubscriberInitExt as _};
+
+use crate::config::{LogFormat, Telemetry};
+
+mod json;
+
+use json::{JsonFields, JsonLine};
+
+/// Telemetry that cannot be set up.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    /// `telemetry.level` is not a filter.
+    #[error("configuration key `telemetry.level`: `{0}` is not a log filter")]
+    Level(String),
+    /// The OTLP exporter cannot be built.
+    #[error("configuration key `telemetry.otlp`: the exporter cannot be built")]
+    Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// Logging has been set up in this process already.
+    #[error("telemetry is set up already")]
+    AlreadySet,
+}
+
+/// Holds telemetry open; dropping it sends what is buffered.
+#[must_use = "dropping the guard ends the export of traces"]
+pub struct Guard(SdkTracerProvider);
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.shutdown() {
+            tracing::warn!(%error, "buffered spans were not exported");
+        }
+    }
+}
+
+/// Sets up logs on standard output, traces, and a panic hook that logs, for the whole process.
+///
+/// Call it inside a Tokio runtime: the OTLP exporter connects there.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn init(telemetry: &Telemetry, service: &'static str) -> Result<Guard, TelemetryError> {
+    let (subscriber, guard) = subscriber(telemetry, service, io::stdout)?;
+    subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
+    std::panic::set_hook(Box::new(|panic| {
+        let message = panic.payload_as_str().unwrap_or("no message");
+        let location = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(message = "panic", panic = message, location);
+    }));
+    Ok(guard)
+}
+
+/// The subscriber that [`init`] installs, writing to `writer`.
+///
+/// # Errors
+/// [`TelemetryError`].
+pub fn subscriber<W>(
+    telemetry: &Telemetry,
+    service: &'static str,
+    writer: W,
+) -> Result<(impl Subscriber + Send + Sync + for<'a> LookupSpan<'a>, Guard), TelemetryError>
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let filter = EnvFilter::try_new(&telemetry.level).map_err(|_| TelemetryError::Level(telemetry.level.clone()))?;
+    let mut provider = SdkTracerProvider::builder().with_resource(
+        Resource::builder().with_service_name(format!("gumshoe-{service}")).with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION"))).build(),
+    );
+    if let Some(endpoint) = &telemetry.otlp {
+        let exporter = opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint.as_str()).build().map_err(TelemetryError::Exporter)?;
+        provider = provider.with_batch_exporter(exporter);
+    }
+    let provider = provider.build();
+    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("gumshoe")).with_location(false).with_threads(false);
+    let (json, text) = match telemetry.format {
+        LogFormat::Json => (Some(tracing_subscriber::fmt::layer().event_format(JsonLine { service }).fmt_fields(JsonFields).with_writer(writer)), None),
+        LogFormat::Text => (None, Some(tracing_subscriber::fmt::layer().with_writer(writer))),
+    };
+    Ok((tracing_subscriber::registry().with(filter).with(traces).with(json).with(text), Guard(provider)))
+}
+
+impl fmt::Debug for Guard {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Guard")
+    }
+}
+
+/// The trace id of the current span, 32 hexadecimal digits; `None` outside a trace.
+#[must_use]
+pub fn trace_id() -> Option<String> {
+    span_context(&Span::current()).map(|context| context.trace_id().to_string())
+}
+
+/// The OpenTelemetry identity of `span`; `None` when it is not traced.
+pub(crate) fn span_context(span: &Span) -> Option<SpanContext> {
+    let context = span.context().span().span_context().clone();
+    context.is_valid().then_some(context)
+}
+
+/// The trace context that a request's headers carry.
+pub(crate) fn extract(headers: &http::HeaderMap) -> Context {
+    TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+}
+
+/// Writes the current trace context into a request's headers.
+pub(crate) fn inject(headers: &mut http::HeaderMap) {
+    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(headers));
+}
+
+struct Headers<'a>(&'a http::HeaderMap);
+
+impl Extractor for Headers<'_> {
+    fn get(&self, key: &str) -> Option<&str> {
+        self.0.get(key).and_then(|value| value.to_str().ok())
+    }
+
+    fn keys(&self) -> Vec<&str> {
+        self.0.keys().map(http::HeaderName::as_str).collect()
+    }
+}
+
+struct HeadersMut<'a>(&'a mut http::HeaderMap);
+
+impl Injector for HeadersMut<'_> {
+    fn set(&mut self, key: &str, value: String) {
+        if let (Ok(name), Ok(value)) = (http::HeaderName::try_from(key), http::HeaderValue::try_from(value)) {
+            self.0.insert(name, value);
+        }
+    }
+}
