@@ -1,2 +1,7 @@
 //! The `gumshoe-membership` process.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gumshoe_runtime::main(gumshoe_membership::run, gumshoe_membership::migrate)
+}
