@@ -136,3 +136,54 @@ async fn a_trace_spans_services() {
     assert_eq!(parent.split('-').nth(2), rpcs[3]["span_id"].as_str());
     assert_eq!(rpcs[3]["grpc_status"], format!("{:?}", Code::Ok));
 }
+
+/// An OTLP collector that counts what it is sent. The request's fields are skipped: its size alone is of interest.
+#[derive(Clone)]
+struct Collector(tokio::sync::mpsc::UnboundedSender<()>);
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct Anything {}
+
+impl tonic::server::NamedService for Collector {
+    const NAME: &'static str = "opentelemetry.proto.collector.trace.v1.TraceService";
+}
+
+impl tonic::server::UnaryService<Anything> for Collector {
+    type Response = Anything;
+    type Future = std::future::Ready<Result<tonic::Response<Anything>, tonic::Status>>;
+
+    fn call(&mut self, _: Request<Anything>) -> Self::Future {
+        let _ = self.0.send(());
+        std::future::ready(Ok(tonic::Response::new(Anything {})))
+    }
+}
+
+impl tower::Service<tonic::codegen::http::Request<tonic::body::Body>> for Collector {
+    type Response = tonic::codegen::http::Response<tonic::body::Body>;
+    type Error = std::convert::Infallible;
+    type Future = futures::future::BoxFuture<'static, Result<Self::Response, Self::Error>>;
+
+    fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), Self::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: tonic::codegen::http::Request<tonic::body::Body>) -> Self::Future {
+        let collector = self.clone();
+        Box::pin(async move { Ok(tonic::server::Grpc::new(tonic_prost::ProstCodec::<Anything, Anything>::default()).unary(collector, request).await) })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn spans_reach_the_collector_at_the_latest_when_the_guard_is_dropped() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let otlp = format!("http://{}", listener.local_addr().unwrap()).parse().unwrap();
+    let (sender, mut exports) = tokio::sync::mpsc::unbounded_channel();
+    let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+    tokio::spawn(tonic::transport::Server::builder().add_service(Collector(sender)).serve_with_incoming(incoming));
+
+    let settings = Telemetry { otlp: Some(otlp), ..Telemetry::default() };
+    let (subscriber, guard) = telemetry::subscriber(&settings, "test", Log::default()).unwrap();
+    tracing::subscriber::with_default(subscriber, || tracing::info_span!("work").in_scope(|| ()));
+    drop(guard);
+    crate::echo::within(exports.recv()).await.unwrap();
+}
