@@ -1,1 +1,113 @@
-//! gumshoe-lake.
+//! The lake: six Delta tables a graph, written in batches that count once, read with DataFusion.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`table`] | the tables and their columns (documented for readers in `docs/lake.md`) |
+//! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
+//! | [`graph`] | one graph's tables: commits, progress of batches, query sessions |
+//! | [`store`] | object stores by URL |
+//!
+//! Only this crate knows Delta Lake and DataFusion's table providers.
+
+pub mod file;
+pub mod graph;
+pub mod store;
+pub mod table;
+
+use std::{collections::HashMap, sync::Arc};
+
+use datafusion::execution::{
+    disk_manager::{DiskManagerBuilder, DiskManagerMode},
+    memory_pool::FairSpillPool,
+    runtime_env::{RuntimeEnv, RuntimeEnvBuilder},
+};
+use gumshoe_model::GraphArn;
+use tokio::sync::Mutex;
+
+pub use datafusion::{
+    common::{ParamValues, ScalarValue},
+    error::DataFusionError,
+    execution::SendableRecordBatchStream,
+};
+pub use datafusion::{
+    common::{ParamValues, ScalarValue},
+    execution::SendableRecordBatchStream,
+};
+pub use file::{DataFile, encode};
+pub use graph::{BatchCounts, GraphLake, Group, Progress};
+pub use store::LakeConfig;
+pub use table::Table;
+
+/// What can go wrong with the lake.
+#[derive(Debug, thiserror::Error)]
+pub enum LakeError {
+    /// The URL or an option of the store cannot be used.
+    #[error("lake store `{url}` cannot be used: {reason}")]
+    Config {
+        /// The URL as configured.
+        url: String,
+        /// Why.
+        reason: String,
+    },
+    /// Delta Lake failed; try again.
+    #[error("delta table failed")]
+    Delta(#[from] deltalake::DeltaTableError),
+    /// A query failed.
+    #[error("query failed")]
+    Query(#[from] datafusion::error::DataFusionError),
+    /// Rows could not be put into columns.
+    #[error("columns failed")]
+    Arrow(#[from] arrow::error::ArrowError),
+    /// Parquet could not be written.
+    #[error("parquet failed")]
+    Parquet(#[from] parquet::errors::ParquetError),
+    /// The object store failed; try again.
+    #[error("object store failed")]
+    Store(#[from] object_store::Error),
+}
+
+/// All graphs under one URL.
+#[derive(Debug)]
+pub struct Lake {
+    store: store::Store,
+    runtime: Arc<RuntimeEnv>,
+    graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
+}
+
+impl Lake {
+    /// Opens the lake; nothing is created before a graph is first used.
+    ///
+    /// # Errors
+    /// [`LakeError::Config`] when the store cannot be used.
+    pub async fn open(config: &LakeConfig) -> Result<Self, LakeError> {
+        let mut disk = DiskManagerBuilder::default();
+        if let Some(directory) = &config.spill_directory {
+            disk = disk.with_mode(DiskManagerMode::Directories(vec![directory.clone()]));
+        }
+        let runtime =
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(config.query_memory_bytes))).with_disk_manager_builder(disk).build_arc()?;
+        Ok(Self { store: store::Store::open(config)?, runtime, graphs: Mutex::default() })
+    }
+
+    /// The tables of a graph, created on first use.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the store does not answer or the tables cannot be read.
+    pub async fn graph(&self, arn: &GraphArn) -> Result<Arc<GraphLake>, LakeError> {
+        let mut graphs = self.graphs.lock().await;
+        if let Some(graph) = graphs.get(arn) {
+            return Ok(Arc::clone(graph));
+        }
+        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime)).await?);
+        graphs.insert(arn.clone(), Arc::clone(&graph));
+        Ok(graph)
+    }
+
+    /// Whether the store answers.
+    ///
+    /// # Errors
+    /// [`LakeError::Store`] when it does not.
+    pub async fn check(&self) -> Result<(), LakeError> {
+        self.store.check().await
+    }
+}

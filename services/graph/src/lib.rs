@@ -1,1 +1,89 @@
-//! gumshoe-graph.
+//! Graph: owns the behaviour graph. Writes the lake, reads profiles, neighbours, findings and risk out of it.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`commit`] | the RPC by which ingest hands in batches |
+//! | [`writer`] | grouping, freeing of duplicates, committing in order |
+//! | `dedup` | which events a graph has already |
+//! | `extract` | from events to edges and entities |
+//! | `tabulate` | from those to files of the lake |
+//! | [`rpc`] | the RPCs for reading |
+//! | `profile`, `activity` | an entity over a scope time |
+//! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `rows` | query parameters and Arrow columns |
+//! | [`config`], [`error`] | configuration and errors |
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use gumshoe_api::graph::v1::{graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer};
+use gumshoe_enrich::Places;
+use gumshoe_lake::Lake;
+use gumshoe_profiles::Profiles;
+use gumshoe_runtime::{PageTokens, Server, Shutdown, SystemClock, status::Chain};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+use tonic::service::Routes;
+
+mod activity;
+mod chain;
+pub mod commit;
+pub mod config;
+mod dedup;
+pub mod error;
+mod events;
+mod extract;
+mod findings;
+mod neighbors;
+mod profile;
+mod risk;
+mod rows;
+pub mod rpc;
+mod search;
+mod statistics;
+mod tabulate;
+pub mod writer;
+
+pub use config::Config;
+pub use error::Error;
+
+/// The service's name, to which tokens are addressed.
+pub const SERVICE: &str = "graph";
+
+/// Names for which health is reported.
+pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService"];
+
+/// Opens the lake and serves until shutdown is requested.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let lake = Arc::new(Lake::open(&config.lake).await?);
+    let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
+    let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
+    let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
+    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&places), config.known_event_ids);
+    let graph = rpc::Graph::new(Arc::clone(&lake), profiles, places, page_tokens, Arc::new(SystemClock));
+    let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
+        .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES));
+    let ready = move || {
+        let lake = Arc::clone(&lake);
+        async move { lake.check().await.map_err(|error| Chain(&error).to_string()) }.boxed()
+    };
+    Server::new(SERVICE, config.trust.verifier(SERVICE)?, shutdown)
+        .options(&config.server)
+        .health_names(HEALTH_NAMES)
+        .ready_check(ready)
+        .serve(listener, routes)
+        .await?;
+    Ok(())
+}
+
+/// Graph keeps no schema of its own: tables are made when a graph is first used.
+///
+/// # Errors
+/// None.
+#[expect(clippy::unused_async, reason = "the signature is that of every service")]
+pub async fn migrate(_config: Config) -> Result<(), Error> {
+    Ok(())
+}

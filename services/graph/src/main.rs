@@ -1,2 +1,10 @@
 //! The `gumshoe-graph` process.
-fn main() {}
+
+use std::process::ExitCode;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    gumshoe_runtime::main(gumshoe_graph::run, gumshoe_graph::migrate)
+}

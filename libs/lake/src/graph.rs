@@ -1,0 +1,388 @@
+//! One graph's tables: commits that count once, progress of batches, query sessions.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arrow::array::AsArray;
+use datafusion::{
+    catalog::TableProvider,
+    common::{ParamValues, ScalarValue},
+    execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv},
+    prelude::{SessionConfig, SessionContext},
+};
+use deltalake::{
+    DeltaTable,
+    delta_datafusion::TableProviderBuilder,
+    kernel::{Action, Add, StructField, Transaction, engine::arrow_conversion::TryIntoKernel, transaction::CommitProperties},
+    operations::create::CreateBuilder,
+    protocol::{DeltaOperation, SaveMode},
+};
+use futures::{StreamExt, future::try_join_all};
+use gumshoe_model::{GraphArn, Timestamp};
+use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
+use tokio::sync::Mutex;
+use xxhash_rust::xxh3::xxh3_128;
+
+use crate::{DataFile, LakeError, Table, store::Store, table::timestamp};
+
+/// How many of a table's last commits are looked at for batches that are not in every table: more groups than that are
+/// never under way at once.
+const TAIL_COMMITS: usize = 32;
+/// How many batches are remembered a table beyond those.
+const MAX_TAIL_BATCHES: usize = 100_000;
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BatchCounts {
+    /// Events written through it.
+    pub events: u64,
+    /// Events that were there already.
+    pub duplicates: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+}
+
+/// How far a batch is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Progress {
+    /// In no table.
+    New,
+    /// In some tables only: its writer died between two commits. It must be committed in a group of its own.
+    Partial,
+    /// In every table.
+    Committed(BatchCounts),
+}
+
+/// Batches that are committed together.
+#[derive(Debug, Default)]
+pub struct Group {
+    /// The batches and what becomes of them.
+    pub batches: Vec<(String, BatchCounts)>,
+    /// Their rows. A file for [`Table::Batches`] is made by the commit itself.
+    pub files: Vec<DataFile>,
+}
+
+/// The tables of one graph.
+pub struct GraphLake {
+    arn: GraphArn,
+    runtime: Arc<RuntimeEnv>,
+    /// In the order of [`Table::ALL`].
+    tables: Vec<Mutex<DeltaTable>>,
+    providers: RwLock<Vec<Arc<dyn TableProvider>>>,
+    version: AtomicU64,
+    committed: RwLock<HashMap<u128, BatchCounts>>,
+    /// Days that have files, of tables kept by day, in the order of [`Table::ALL`].
+    days: RwLock<Vec<HashSet<i64>>>,
+    /// Batches in the last commits of each table, in the order of [`Table::ALL`].
+    tails: RwLock<Vec<HashSet<u128>>>,
+}
+
+impl std::fmt::Debug for GraphLake {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("GraphLake").field("arn", &self.arn.to_string()).field("version", &self.version()).finish_non_exhaustive()
+    }
+}
+
+impl GraphLake {
+    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>) -> Result<Self, LakeError> {
+        let mut tables = Vec::new();
+        for table in Table::ALL {
+            tables.push(Mutex::new(open_table(store, arn, table).await?));
+        }
+        let graph = Self {
+            arn: arn.clone(),
+            runtime,
+            tables,
+            providers: RwLock::default(),
+            version: AtomicU64::new(0),
+            committed: RwLock::default(),
+            days: RwLock::default(),
+            tails: RwLock::default(),
+        };
+        graph.refresh().await?;
+        Ok(graph)
+    }
+
+    /// Reads all tables' logs again: after a failed commit, what is in the lake may not be what was seen last.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the store does not answer.
+    pub async fn refresh(&self) -> Result<(), LakeError> {
+        let (mut tails, mut days) = (Vec::new(), Vec::new());
+        for slot in &self.tables {
+            let mut delta = slot.lock().await;
+            delta.update_state().await?;
+            tails.push(tail(&delta).await?);
+            days.push(delta.snapshot()?.log_data().iter().filter_map(|file| day_of_path(&file.path())).collect());
+        }
+        *write(&self.tails) = tails;
+        *write(&self.days) = days;
+        self.publish().await?;
+        let committed = self.read_batches().await?;
+        *write(&self.committed) = committed;
+        Ok(())
+    }
+
+    /// Whether a table has rows of a day (days since the epoch).
+    #[must_use]
+    pub fn has_day(&self, table: Table, day: i64) -> bool {
+        read(&self.days).get(table as usize).is_some_and(|days| days.contains(&day))
+    }
+
+    /// The ids of the events that a batch wrote.
+    ///
+    /// # Errors
+    /// [`LakeError::Query`] when they cannot be read.
+    pub async fn event_ids(&self, batch_id: &str) -> Result<Vec<String>, LakeError> {
+        let values = vec![("batch", ScalarValue::from(batch_id))];
+        let mut rows = self.sql("SELECT event_id FROM events WHERE batch_id = $batch", values).await?;
+        let mut ids = Vec::new();
+        while let Some(rows) = rows.next().await.transpose()? {
+            if let [column] = rows.columns() {
+                ids.extend(column.as_string::<i32>().iter().flatten().map(str::to_owned));
+            }
+        }
+        Ok(ids)
+    }
+
+    /// The graph.
+    #[must_use]
+    pub fn arn(&self) -> &GraphArn {
+        &self.arn
+    }
+
+    /// Grows with every commit, by whatever process: the sum of the tables' Delta versions.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version.load(Ordering::Acquire)
+    }
+
+    /// A session in which the tables stand by their names, as of the latest commit seen.
+    ///
+    /// # Errors
+    /// [`LakeError::Query`] when a table cannot be registered.
+    pub async fn session(&self) -> Result<SessionContext, LakeError> {
+        let mut config =
+            SessionConfig::new().with_target_partitions(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)).with_information_schema(false);
+        let parquet = &mut config.options_mut().execution.parquet;
+        parquet.pushdown_filters = true;
+        parquet.reorder_filters = true;
+        parquet.schema_force_view_types = false;
+        let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        let providers = read(&self.providers).clone();
+        for (table, provider) in Table::ALL.iter().zip(providers) {
+            session.register_table(table.name(), provider)?;
+        }
+        Ok(session)
+    }
+
+    /// Runs a query with values for its `$name` parameters.
+    ///
+    /// # Errors
+    /// [`LakeError::Query`] when it fails.
+    pub async fn sql(&self, sql: &str, values: impl Into<ParamValues>) -> Result<SendableRecordBatchStream, LakeError> {
+        Ok(self.session().await?.sql(sql).await?.with_param_values(values)?.execute_stream().await?)
+    }
+
+    /// How far a batch is.
+    #[must_use]
+    pub fn progress(&self, batch_id: &str) -> Progress {
+        let batch = hash(batch_id);
+        if let Some(counts) = read(&self.committed).get(&batch) {
+            return Progress::Committed(*counts);
+        }
+        if read(&self.tails).iter().any(|tail| tail.contains(&batch)) { Progress::Partial } else { Progress::New }
+    }
+
+    /// Whether a batch is in a table already, of those that are [`Progress::Partial`].
+    #[must_use]
+    pub fn is_in(&self, table: Table, batch_id: &str) -> bool {
+        read(&self.tails).get(table as usize).is_some_and(|tail| tail.contains(&hash(batch_id)))
+    }
+
+    /// Commits a group to every table, each with an application transaction a batch, and returns when all are durable.
+    /// A table that has the group's batches already is left alone, so that a retry writes only what is missing.
+    ///
+    /// A partial batch must come in a group of its own.
+    ///
+    /// # Errors
+    /// [`LakeError`] when a table could not be committed; those before it stay committed, and the group is partial.
+    pub async fn commit(&self, mut group: Group) -> Result<(), LakeError> {
+        group.files.push(batches_file(&group.batches)?);
+        let mut files: HashMap<Table, Vec<DataFile>> = HashMap::new();
+        for file in group.files {
+            files.entry(file.table).or_default().push(file);
+        }
+        let batches: Vec<&str> = group.batches.iter().map(|(id, _)| id.as_str()).collect();
+        let [events, edges, entities, findings, dead_letters, done] = Table::ALL;
+        self.commit_table(events, files.remove(&events).unwrap_or_default(), &batches).await?;
+        try_join_all([edges, entities, findings, dead_letters].map(|table| self.commit_table(table, files.remove(&table).unwrap_or_default(), &batches)))
+            .await?;
+        self.commit_table(done, files.remove(&done).unwrap_or_default(), &batches).await?;
+        write(&self.committed).extend(group.batches.iter().map(|(id, counts)| (hash(id), *counts)));
+        self.publish().await
+    }
+
+    async fn commit_table(&self, table: Table, files: Vec<DataFile>, batches: &[&str]) -> Result<(), LakeError> {
+        if batches.iter().all(|batch| self.is_in(table, batch)) {
+            return Ok(());
+        }
+        let Some(slot) = self.tables.get(table as usize) else { return Ok(()) };
+        // INVARIANT: one commit at a time a table, so that versions follow the order of groups.
+        let mut delta = slot.lock().await;
+        // A table without rows in this group needs no commit: there is nothing that a retry could double.
+        if !files.is_empty() {
+            if let Some(days) = write(&self.days).get_mut(table as usize) {
+                days.extend(files.iter().filter_map(|file| file.day));
+            }
+            let store = delta.object_store();
+            let actions = try_join_all(files.into_iter().map(|file| upload(Arc::clone(&store), file))).await?;
+            let transactions = batches.iter().map(|batch| Transaction::new(batch, 1)).collect();
+            let properties = CommitProperties::default().with_application_transactions(transactions);
+            let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: table.by_day().then(|| vec!["date".to_owned()]), predicate: None };
+            let snapshot = delta.snapshot()?.clone();
+            let commit = deltalake::kernel::transaction::CommitBuilder::from(properties)
+                .with_actions(actions)
+                .build(Some(&snapshot), delta.log_store(), operation)
+                .await?;
+            delta.state = Some(commit.snapshot());
+        }
+        if let Some(tail) = write(&self.tails).get_mut(table as usize) {
+            // Only batches that are not in every table matter.
+            if tail.len() > MAX_TAIL_BATCHES {
+                let committed = read(&self.committed);
+                tail.retain(|batch| !committed.contains_key(batch));
+            }
+            tail.extend(batches.iter().map(|batch| hash(batch)));
+        }
+        Ok(())
+    }
+
+    /// Makes the latest commits visible to queries.
+    async fn publish(&self) -> Result<(), LakeError> {
+        let mut providers: Vec<Arc<dyn TableProvider>> = Vec::new();
+        let mut version = 0;
+        for slot in &self.tables {
+            let delta = slot.lock().await;
+            let state = delta.snapshot()?;
+            version += state.version();
+            let provider = TableProviderBuilder::default().with_log_store(delta.log_store()).with_eager_snapshot(state.snapshot().clone()).build().await?;
+            providers.push(Arc::new(provider));
+        }
+        *write(&self.providers) = providers;
+        self.version.fetch_max(u64::try_from(version).unwrap_or_default() + 1, Ordering::AcqRel);
+        Ok(())
+    }
+
+    async fn read_batches(&self) -> Result<HashMap<u128, BatchCounts>, LakeError> {
+        let mut rows = self.sql("SELECT batch_id, events, duplicates, dead_letters FROM batches", ParamValues::List(Vec::new())).await?;
+        let mut batches = HashMap::new();
+        while let Some(rows) = rows.next().await.transpose()? {
+            let [ids, events, duplicates, dead_letters] = rows.columns() else { continue };
+            let ids = ids.as_string::<i32>();
+            let [events, duplicates, dead_letters] = [events, duplicates, dead_letters].map(|column| column.as_primitive::<arrow::datatypes::Int64Type>());
+            for index in 0..rows.num_rows() {
+                let [events, duplicates, dead_letters] =
+                    [events, duplicates, dead_letters].map(|column| u64::try_from(column.value(index)).unwrap_or_default());
+                batches.insert(hash(ids.value(index)), BatchCounts { events, duplicates, dead_letters });
+            }
+        }
+        Ok(batches)
+    }
+}
+
+fn hash(batch_id: &str) -> u128 {
+    xxh3_128(batch_id.as_bytes())
+}
+
+fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+    lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+    lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<DeltaTable, LakeError> {
+    let log_store = store.log_store(&format!("{}/{}", arn.id(), table.name()))?;
+    let mut columns: Vec<StructField> = Vec::new();
+    if table.by_day() {
+        columns.push(StructField::nullable("date", deltalake::kernel::DataType::DATE));
+    }
+    for field in table.schema().fields() {
+        columns.push(field.as_ref().try_into_kernel()?);
+    }
+    let properties =
+        [("delta.logRetentionDuration", "interval 7 days"), ("delta.setTransactionRetentionDuration", "interval 30 days"), ("delta.checkpointInterval", "100")];
+    let table = CreateBuilder::new()
+        .with_log_store(log_store)
+        .with_table_name(table.name())
+        .with_columns(columns)
+        .with_partition_columns(table.by_day().then_some("date"))
+        .with_configuration(properties.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))))
+        .with_save_mode(SaveMode::Ignore)
+        .await?;
+    Ok(table)
+}
+
+/// The batches named by the application transactions of a table's last commits.
+async fn tail(table: &DeltaTable) -> Result<HashSet<u128>, LakeError> {
+    let mut batches = HashSet::new();
+    let latest = table.snapshot()?.version();
+    let log_store = table.log_store();
+    for version in (0..=latest).rev().take(TAIL_COMMITS) {
+        let Some(bytes) = log_store.read_commit_entry(version).await? else { break };
+        for action in deltalake::logstore::get_actions(version, &bytes)? {
+            if let Action::Txn(transaction) = action {
+                batches.insert(hash(&transaction.app_id));
+            }
+        }
+    }
+    Ok(batches)
+}
+
+fn day_of_path(path: &str) -> Option<i64> {
+    let date = path.strip_prefix("date=")?.get(..10)?;
+    Timestamp::parse(&format!("{date}T00:00:00Z")).ok().map(Timestamp::day)
+}
+
+async fn upload(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Action, LakeError> {
+    let date = file.day.map(|day| Timestamp(day.saturating_mul(gumshoe_model::time::MICROS_PER_DAY)).to_chrono().format("%Y-%m-%d").to_string());
+    let name = format!("part-{}.parquet", uuid::Uuid::now_v7());
+    let path = date.as_ref().map_or_else(|| name.clone(), |date| format!("date={date}/{name}"));
+    let size = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
+    store.put(&Path::from(path.as_str()), PutPayload::from_bytes(file.bytes)).await?;
+    Ok(Action::Add(Add {
+        path,
+        partition_values: date.map(|date| ("date".to_owned(), Some(date))).into_iter().collect(),
+        size,
+        modification_time: chrono::Utc::now().timestamp_millis(),
+        data_change: true,
+        stats: Some(file.statistics),
+        ..Add::default()
+    }))
+}
+
+fn batches_file(batches: &[(String, BatchCounts)]) -> Result<DataFile, LakeError> {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+    let count = |get: fn(&BatchCounts) -> u64| Arc::new(batches.iter().map(|(_, counts)| i64::try_from(get(counts)).ok()).collect::<Int64Array>()) as ArrayRef;
+    let now = chrono::Utc::now().timestamp_micros();
+    let times = TimestampMicrosecondArray::from_value(now, batches.len()).with_timezone("UTC");
+    debug_assert_eq!(arrow::array::Array::data_type(&times), &timestamp());
+    let rows = RecordBatch::try_new(
+        Table::Batches.schema(),
+        vec![
+            Arc::new(StringArray::from_iter_values(batches.iter().map(|(id, _)| id))),
+            count(|counts| counts.events),
+            count(|counts| counts.duplicates),
+            count(|counts| counts.dead_letters),
+            Arc::new(times),
+        ],
+    )?;
+    crate::encode(Table::Batches, None, &[rows])
+}

@@ -1,0 +1,188 @@
+//! The tables of a graph and their columns.
+
+use std::sync::{Arc, LazyLock};
+
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+
+/// A table of a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Table {
+    /// Normalised records with their text.
+    Events,
+    /// Hourly edges.
+    Edges,
+    /// Entities, several rows each.
+    Entities,
+    /// Findings, a row an update.
+    Findings,
+    /// Records that could not be parsed.
+    DeadLetters,
+    /// Batches that are in all other tables.
+    Batches,
+}
+
+impl Table {
+    /// Every table, in the order of commit: what decides duplicates first, what says "done" last.
+    pub const ALL: [Self; 6] = [Self::Events, Self::Edges, Self::Entities, Self::Findings, Self::DeadLetters, Self::Batches];
+
+    /// The table's name in queries and its folder under the graph's.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::Edges => "edges",
+            Self::Entities => "entities",
+            Self::Findings => "findings",
+            Self::DeadLetters => "dead_letters",
+            Self::Batches => "batches",
+        }
+    }
+
+    /// Whether files are kept apart by the day of their rows, in the column `date`.
+    #[must_use]
+    pub fn by_day(self) -> bool {
+        matches!(self, Self::Events | Self::Edges)
+    }
+
+    /// The columns in a data file; `date` is not among them.
+    #[must_use]
+    pub fn schema(self) -> SchemaRef {
+        Arc::clone(match self {
+            Self::Events => &EVENTS,
+            Self::Edges => &EDGES,
+            Self::Entities => &ENTITIES,
+            Self::Findings => &FINDINGS,
+            Self::DeadLetters => &DEAD_LETTERS,
+            Self::Batches => &BATCHES,
+        })
+    }
+
+    /// Columns with a minimum and maximum a file in the Delta log.
+    pub(crate) fn statistics(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &["time", "batch_id"],
+            Self::Edges => &["hour", "entity_type", "entity_id"],
+            Self::Entities => &["entity_type", "entity_id"],
+            Self::Findings => &["first_time", "last_time"],
+            Self::DeadLetters => &["source_object"],
+            Self::Batches => &["batch_id"],
+        }
+    }
+
+    /// Columns with a bloom filter a row group.
+    pub(crate) fn blooms(self) -> &'static [&'static str] {
+        match self {
+            Self::Events => &["event_id", "actor_id"],
+            Self::Edges => &["entity_id"],
+            Self::Entities | Self::Findings | Self::DeadLetters | Self::Batches => &[],
+        }
+    }
+}
+
+/// Microseconds since the epoch, UTC.
+#[must_use]
+pub fn timestamp() -> DataType {
+    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
+}
+
+/// Fields of an event's link.
+#[must_use]
+pub fn link_fields() -> Fields {
+    texts(&["relation", "type", "id", "name"]).into()
+}
+
+/// Fields of an entity in a list.
+#[must_use]
+pub fn entity_fields() -> Fields {
+    texts(&["type", "id"]).into()
+}
+
+fn fields(names: &[&str], data_type: &DataType) -> Vec<Field> {
+    names.iter().map(|name| Field::new(*name, data_type.clone(), true)).collect()
+}
+
+fn texts(names: &[&str]) -> Vec<Field> {
+    fields(names, &DataType::Utf8)
+}
+
+fn list(name: &str, item: Fields) -> Vec<Field> {
+    vec![Field::new(name, DataType::List(Arc::new(Field::new("element", DataType::Struct(item), true))), true)]
+}
+
+fn schema(parts: Vec<Vec<Field>>) -> SchemaRef {
+    Arc::new(Schema::new(parts.concat()))
+}
+
+static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![
+        texts(&["event_id", "kind"]),
+        fields(&["time", "end_time"], &timestamp()),
+        texts(&[
+            "account",
+            "region",
+            "actor_type",
+            "actor_id",
+            "actor_name",
+            "actor_alias",
+            "parent_type",
+            "parent_id",
+            "parent_alias",
+            "origin_type",
+            "origin_id",
+            "service",
+            "operation",
+            "error",
+            "address",
+            "user_agent",
+            "access_key",
+            "flow",
+        ]),
+        fields(&["port", "protocol"], &DataType::Int32),
+        fields(&["bytes_in", "bytes_out", "packets_in", "packets_out"], &DataType::Int64),
+        list("links", link_fields()),
+        texts(&["corrects", "source_object"]),
+        fields(&["offset"], &DataType::Int64),
+        texts(&["batch_id", "raw"]),
+    ])
+});
+
+static EDGES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![
+        fields(&["hour"], &timestamp()),
+        texts(&["entity_type", "entity_id", "side", "relation", "peer_type", "peer_id", "operation", "address", "country"]),
+        fields(&["asn"], &DataType::Int64),
+        texts(&["user_agent", "error"]),
+        fields(&["port", "protocol"], &DataType::Int32),
+        fields(&["count", "errors", "bytes_in", "bytes_out", "packets_in", "packets_out"], &DataType::Int64),
+        fields(&["first_time", "last_time"], &timestamp()),
+    ])
+});
+
+static ENTITIES: LazyLock<SchemaRef> =
+    LazyLock::new(|| schema(vec![texts(&["entity_type", "entity_id", "name", "alias", "account"]), fields(&["first_time", "last_time"], &timestamp())]));
+
+static FINDINGS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![
+        texts(&["finding_id", "finding_type", "product", "title", "description"]),
+        fields(&["severity"], &DataType::Float64),
+        fields(&["count"], &DataType::Int64),
+        fields(&["first_time", "last_time", "update_time"], &timestamp()),
+        fields(&["archived"], &DataType::Boolean),
+        texts(&["account", "region", "event_id"]),
+        list("entities", entity_fields()),
+        texts(&["raw", "source_object"]),
+        fields(&["offset"], &DataType::Int64),
+    ])
+});
+
+static DEAD_LETTERS: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![
+        texts(&["source_object"]),
+        fields(&["offset", "length"], &DataType::Int64),
+        texts(&["reason", "raw", "batch_id"]),
+        fields(&["time"], &timestamp()),
+    ])
+});
+
+static BATCHES: LazyLock<SchemaRef> =
+    LazyLock::new(|| schema(vec![texts(&["batch_id"]), fields(&["events", "duplicates", "dead_letters"], &DataType::Int64), fields(&["time"], &timestamp())]));

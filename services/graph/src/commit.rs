@@ -1,0 +1,87 @@
+//! The RPC by which ingest hands in batches.
+
+use std::{collections::HashMap, sync::Arc};
+
+use gumshoe_api::graph::v1::{CommitBatchRequest, CommitBatchResponse, graph_writer_service_server::GraphWriterService};
+use gumshoe_enrich::Places;
+use gumshoe_lake::{Lake, LakeError};
+use gumshoe_model::GraphArn;
+use gumshoe_records::columns;
+use gumshoe_runtime::{
+    status::{self, Chain},
+    token::Caller,
+};
+use tokio::sync::Mutex;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    rows,
+    writer::{Batch, WriteError, Writer},
+};
+
+/// The longest batch id, in bytes.
+const MAX_BATCH_ID: usize = 300;
+/// The longest name of a source object, in bytes.
+const MAX_SOURCE_OBJECT: usize = 2048;
+/// The largest message: a batch of [`columns`] with its text.
+pub(crate) const MAX_MESSAGE_BYTES: usize = 100 << 20;
+
+/// Commits batches of many graphs.
+#[derive(Debug, Clone)]
+pub struct Commit {
+    lake: Arc<Lake>,
+    places: Arc<Places>,
+    known_event_ids: usize,
+    writers: Arc<Mutex<HashMap<GraphArn, Writer>>>,
+}
+
+impl Commit {
+    /// Commits to `lake`; `known_event_ids` is per graph.
+    #[must_use]
+    pub fn new(lake: Arc<Lake>, places: Arc<Places>, known_event_ids: usize) -> Self {
+        Self { lake, places, known_event_ids, writers: Arc::default() }
+    }
+
+    async fn writer(&self, arn: &GraphArn) -> Result<Writer, LakeError> {
+        let mut writers = self.writers.lock().await;
+        if let Some(writer) = writers.get(arn) {
+            return Ok(writer.clone());
+        }
+        let writer = Writer::start(self.lake.graph(arn).await?, Arc::clone(&self.places), self.known_event_ids);
+        writers.insert(arn.clone(), writer.clone());
+        Ok(writer)
+    }
+}
+
+#[tonic::async_trait]
+impl GraphWriterService for Commit {
+    async fn commit_batch(&self, request: Request<CommitBatchRequest>) -> Result<Response<CommitBatchResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["ingest"])?;
+        let arn = caller.require_graph(&request.get_ref().graph_arn)?;
+        let request = request.into_inner();
+        if request.batch_id.is_empty() || request.batch_id.len() > MAX_BATCH_ID {
+            return Err(status::invalid_argument("batch_id", "must have 1 to 300 bytes").into());
+        }
+        if request.source_object.len() > MAX_SOURCE_OBJECT {
+            return Err(status::invalid_argument("source_object", "must have at most 2048 bytes").into());
+        }
+        let bytes = request.events.len() + request.dead_letters.iter().map(|letter| letter.raw.len()).sum::<usize>();
+        let events = columns::decode(request.events).map_err(|error| status::invalid_argument("events", error.to_string()))?;
+        let writer = self.writer(&arn).await.map_err(rows::failure)?;
+        let batch = Batch { id: request.batch_id, source_object: request.source_object, events, dead_letters: request.dead_letters, bytes };
+        let committed = writer.commit(batch).await.map_err(|error| match &error {
+            WriteError::Lake(_) => {
+                tracing::warn!(error = %Chain(&error), "a batch was not committed");
+                status::unavailable("the lake")
+            }
+            WriteError::Aborted => status::unavailable("the graph's writer"),
+        })?;
+        Ok(Response::new(CommitBatchResponse {
+            events: committed.counts.events,
+            duplicates: committed.counts.duplicates,
+            dead_letters: committed.counts.dead_letters,
+            already_committed: committed.before,
+        }))
+    }
+}

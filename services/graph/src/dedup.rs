@@ -1,0 +1,113 @@
+//! Which events a graph has already, so that a second delivery of a record is not counted.
+//!
+//! A duplicate has the time of its original, so ids are kept by hour: the hours in use in memory, the others in the lake,
+//! from where an hour is read back when an event of it arrives.
+
+use std::collections::{BTreeSet, HashMap};
+
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use futures::StreamExt;
+use gumshoe_lake::{GraphLake, LakeError, ParamValues, Table};
+use gumshoe_model::{Hour, Timestamp};
+use hashbrown::HashSet;
+use xxhash_rust::xxh3::xxh3_128;
+
+type Ids = HashSet<u128, foldhash::fast::RandomState>;
+
+/// An id as a number: a UUID's own value, else the XXH3 hash of the text.
+#[must_use]
+pub(crate) fn number(id: &str) -> u128 {
+    if id.len() == 36
+        && let Ok(uuid) = uuid::Uuid::try_parse(id)
+    {
+        return uuid.as_u128();
+    }
+    xxh3_128(id.as_bytes())
+}
+
+/// Ids of the events that a graph has.
+#[derive(Debug)]
+pub(crate) struct Known {
+    hours: HashMap<i64, (Ids, u64)>,
+    size: usize,
+    limit: usize,
+    clock: u64,
+}
+
+impl Known {
+    /// Keeps about `limit` ids (24 bytes each) in memory.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self { hours: HashMap::new(), size: 0, limit, clock: 0 }
+    }
+
+    /// Forgets everything; the lake knows.
+    pub(crate) fn clear(&mut self) {
+        self.hours.clear();
+        self.size = 0;
+    }
+
+    /// Makes the ids of these hours known.
+    pub(crate) async fn load(&mut self, lake: &GraphLake, hours: &BTreeSet<i64>) -> Result<(), LakeError> {
+        self.clock += 1;
+        let mut missing: Vec<i64> = Vec::new();
+        for hour in hours {
+            match self.hours.get_mut(hour) {
+                Some((_, used)) => *used = self.clock,
+                None => {
+                    self.hours.insert(*hour, (Ids::default(), self.clock));
+                    if lake.has_day(Table::Events, hour.div_euclid(24)) {
+                        missing.push(*hour);
+                    }
+                }
+            }
+        }
+        for run in missing.chunk_by(|one, next| next - one == 1) {
+            let [first, .., last] = run else {
+                if let [only] = run {
+                    self.read(lake, *only, *only).await?;
+                }
+                continue;
+            };
+            self.read(lake, *first, *last).await?;
+        }
+        Ok(())
+    }
+
+    async fn read(&mut self, lake: &GraphLake, first: i64, last: i64) -> Result<(), LakeError> {
+        let (start, end) = (Hour(first).start(), Hour(last + 1).start());
+        let day = |time: Timestamp| time.to_chrono().format("%Y-%m-%d").to_string();
+        // Times made here, not by a caller, so that the planner can prune by them.
+        let sql = format!(
+            "SELECT time, event_id FROM events WHERE date >= DATE '{}' AND date <= DATE '{}' AND time >= to_timestamp_micros({}) AND time < to_timestamp_micros({})",
+            day(start),
+            day(Timestamp(end.0 - 1)),
+            start.0,
+            end.0
+        );
+        let mut rows = lake.sql(&sql, ParamValues::List(Vec::new())).await?;
+        while let Some(rows) = rows.next().await.transpose()? {
+            let [times, ids] = rows.columns() else { continue };
+            let (times, ids) = (times.as_primitive::<TimestampMicrosecondType>(), ids.as_string::<i32>());
+            for (time, id) in times.values().iter().zip(ids.iter().flatten()) {
+                self.insert(Timestamp(*time).hour().0, number(id));
+            }
+        }
+        Ok(())
+    }
+
+    /// Adds an id; false if it was there.
+    pub(crate) fn insert(&mut self, hour: i64, id: u128) -> bool {
+        let new = self.hours.entry(hour).or_insert_with(|| (Ids::default(), self.clock)).0.insert(id);
+        self.size += usize::from(new);
+        new
+    }
+
+    /// Drops the hours not used for longest until the rest fits; hours of the latest [`Self::load`] stay.
+    pub(crate) fn shrink(&mut self) {
+        while self.size > self.limit {
+            let oldest = self.hours.iter().filter(|(_, (_, used))| *used < self.clock).min_by_key(|(_, (_, used))| *used).map(|(hour, _)| *hour);
+            let Some((ids, _)) = oldest.and_then(|hour| self.hours.remove(&hour)) else { break };
+            self.size -= ids.len();
+        }
+    }
+}

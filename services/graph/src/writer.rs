@@ -1,0 +1,336 @@
+//! Commits batches: received, grouped, freed of duplicates, turned into files, committed in order.
+//!
+//! Each graph has one line: groups are freed of duplicates one after the other, turned into files side by side, and
+//! committed in the order of the first step. A group that cannot be committed fails all behind it, since they may have
+//! taken its events for known; their senders send them again.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use arrow::array::{Array, RecordBatch, StringArray, StringBuilder};
+use gumshoe_api::graph::v1::DeadLetterRecord;
+use gumshoe_enrich::Places;
+use gumshoe_lake::{BatchCounts, GraphLake, Group, LakeError, Progress, Table};
+use gumshoe_model::Timestamp;
+use gumshoe_records::columns::EventRows;
+use hashbrown::HashSet;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    task::JoinHandle,
+};
+use tracing::Instrument;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::{
+    dedup::{Known, number},
+    extract::Extraction,
+    tabulate::{self, Dead, Received},
+};
+
+/// Bytes of events in a group, about: small batches wait for each other up to this.
+const GROUP_BYTES: usize = 16 * 1024 * 1024;
+/// Batches in a group.
+const GROUP_BATCHES: usize = 512;
+
+/// One batch as received.
+#[derive(Debug)]
+pub struct Batch {
+    /// Its id, unique in the graph.
+    pub id: String,
+    /// What its records came from.
+    pub source_object: String,
+    /// Events in the schema of [`gumshoe_records::columns`].
+    pub events: Vec<RecordBatch>,
+    /// Records that could not be parsed.
+    pub dead_letters: Vec<DeadLetterRecord>,
+    /// Its size as received.
+    pub bytes: usize,
+}
+
+/// What became of a batch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// Its counts.
+    pub counts: BatchCounts,
+    /// Whether it had been committed before.
+    pub before: bool,
+}
+
+/// Why a batch was not committed; it may be sent again.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WriteError {
+    /// The lake failed.
+    #[error("the batch was not committed")]
+    Lake(#[source] Arc<LakeError>),
+    /// A batch before it failed, or the service stops.
+    #[error("the batch was not committed, since one before it was not")]
+    Aborted,
+}
+
+type Reply = oneshot::Sender<Result<Committed, WriteError>>;
+
+/// The line of one graph.
+#[derive(Debug, Clone)]
+pub struct Writer {
+    batches: mpsc::Sender<(Batch, Reply)>,
+}
+
+impl Writer {
+    /// Starts the line; it ends when the last clone is dropped and all is committed. `known_ids` is how many event ids
+    /// are kept in memory.
+    #[must_use]
+    pub fn start(lake: Arc<GraphLake>, places: Arc<Places>, known_ids: usize) -> Self {
+        let (batches, received) = mpsc::channel(GROUP_BATCHES);
+        let (groups, prepared) = mpsc::channel(16);
+        let line = Arc::new(Line { lake, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
+        tokio::spawn(Arc::clone(&line).group(received, groups).in_current_span());
+        tokio::spawn(line.commit(prepared).in_current_span());
+        Self { batches }
+    }
+
+    /// Commits a batch and returns when it is durable.
+    ///
+    /// # Errors
+    /// [`WriteError`] when it was not committed; sending it again is safe.
+    pub async fn commit(&self, batch: Batch) -> Result<Committed, WriteError> {
+        let (reply, result) = oneshot::channel();
+        self.batches.send((batch, reply)).await.map_err(|_| WriteError::Aborted)?;
+        result.await.map_err(|_| WriteError::Aborted)?
+    }
+}
+
+/// A group on its way from the first step to the last.
+struct Prepared {
+    epoch: u64,
+    ids: Vec<String>,
+    files: JoinHandle<Result<Group, LakeError>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+struct Line {
+    lake: Arc<GraphLake>,
+    places: Arc<Places>,
+    /// Counts failures: a group of an older epoch may have been freed of duplicates of what was never committed.
+    epoch: AtomicU64,
+    known: tokio::sync::Mutex<Known>,
+    /// Who waits for which batch under way: a batch sent twice at once is committed once.
+    waiting: Mutex<HashMap<String, Vec<Reply>>>,
+}
+
+impl Line {
+    fn waiting(&self) -> std::sync::MutexGuard<'_, HashMap<String, Vec<Reply>>> {
+        self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+
+    /// The first step: groups batches and frees them of duplicates.
+    async fn group(self: Arc<Self>, mut received: mpsc::Receiver<(Batch, Reply)>, groups: mpsc::Sender<Prepared>) {
+        let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get) + 1));
+        let mut kept_back: Option<Batch> = None;
+        loop {
+            let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+            let mut group: Vec<Batch> = Vec::new();
+            let mut bytes = 0;
+            if let Some(batch) = kept_back.take() {
+                group.push(batch);
+            }
+            while group.is_empty() || (bytes < GROUP_BYTES && group.len() < GROUP_BATCHES) {
+                let next = if group.is_empty() {
+                    match received.recv().await {
+                        Some(next) => next,
+                        None => return,
+                    }
+                } else {
+                    match received.try_recv() {
+                        Ok(next) => next,
+                        Err(_) => break,
+                    }
+                };
+                let Some((batch, progress)) = self.admit(next) else { continue };
+                bytes += batch.bytes;
+                if progress == Progress::Partial && !group.is_empty() {
+                    kept_back = Some(batch);
+                    break;
+                }
+                group.push(batch);
+                if progress == Progress::Partial {
+                    break;
+                }
+            }
+            let ids: Vec<String> = group.iter().map(|batch| batch.id.clone()).collect();
+            let epoch = self.epoch.load(Ordering::Acquire);
+            let keeps = match self.free_of_duplicates(&group).await {
+                Ok(keeps) => keeps,
+                Err(error) => {
+                    self.known.lock().await.clear();
+                    self.answer(&ids, &Err(WriteError::Lake(Arc::new(error))));
+                    continue;
+                }
+            };
+            let places = Arc::clone(&self.places);
+            let now = Timestamp(chrono::Utc::now().timestamp_micros());
+            let files = tokio::task::spawn_blocking(move || prepare(&group, keeps, &places, now));
+            if groups.send(Prepared { epoch, ids, files, _permit: permit }).await.is_err() {
+                return;
+            }
+        }
+    }
+
+    /// Answers a batch that is committed, joins one that is under way; else it is to be committed.
+    fn admit(&self, (batch, reply): (Batch, Reply)) -> Option<(Batch, Progress)> {
+        let mut waiting = self.waiting();
+        if let Some(replies) = waiting.get_mut(&batch.id) {
+            replies.push(reply);
+            return None;
+        }
+        match self.lake.progress(&batch.id) {
+            Progress::Committed(counts) => {
+                // A sender that is gone asks again.
+                let _ = reply.send(Ok(Committed { counts, before: true }));
+                None
+            }
+            progress => {
+                waiting.insert(batch.id.clone(), vec![reply]);
+                Some((batch, progress))
+            }
+        }
+    }
+
+    fn answer(&self, ids: &[String], result: &Result<Vec<BatchCounts>, WriteError>) {
+        let mut waiting = self.waiting();
+        for (index, id) in ids.iter().enumerate() {
+            let answer = match result {
+                Ok(counts) => Ok(Committed { counts: counts.get(index).copied().unwrap_or_default(), before: false }),
+                Err(error) => Err(error.clone()),
+            };
+            for reply in waiting.remove(id).unwrap_or_default() {
+                let _ = reply.send(answer.clone());
+            }
+        }
+    }
+
+    /// For each batch and each of its parts, which rows are new.
+    async fn free_of_duplicates(&self, group: &[Batch]) -> Result<Vec<Vec<Vec<bool>>>, LakeError> {
+        let mut known = self.known.lock().await;
+        let parts: Vec<Vec<EventRows<'_>>> =
+            group.iter().map(|batch| batch.events.iter().map(EventRows::new).collect::<Result<Vec<_>, _>>()).collect::<Result<_, _>>()?;
+        let mut hours = BTreeSet::new();
+        for rows in parts.iter().flatten() {
+            hours.extend(rows.iter().filter(|row| !row.id.is_empty()).map(|row| Timestamp(row.time).hour().0));
+        }
+        known.load(&self.lake, &hours).await?;
+        let mut keeps = Vec::with_capacity(group.len());
+        for (batch, parts) in group.iter().zip(&parts) {
+            // A batch whose events are in the lake already has been freed of duplicates before: the same ones stay.
+            let mut own: Option<HashSet<u128>> = None;
+            if self.lake.is_in(Table::Events, &batch.id) {
+                own = Some(self.lake.event_ids(&batch.id).await?.iter().map(|id| number(id)).collect());
+            }
+            let mut keep_parts = Vec::with_capacity(parts.len());
+            let mut row_number = 0;
+            for rows in parts {
+                let mut keep = Vec::with_capacity(rows.len());
+                for row in rows.iter() {
+                    let is_new = match &mut own {
+                        Some(own) if row.id.is_empty() => own.remove(&number(&given_id(&batch.id, row.offset, row_number))),
+                        Some(own) => own.remove(&number(row.id)),
+                        None => row.id.is_empty() || known.insert(Timestamp(row.time).hour().0, number(row.id)),
+                    };
+                    keep.push(is_new);
+                    row_number += 1;
+                }
+                keep_parts.push(keep);
+            }
+            keeps.push(keep_parts);
+        }
+        known.shrink();
+        Ok(keeps)
+    }
+
+    /// The last step: commits groups in order.
+    async fn commit(self: Arc<Self>, mut prepared: mpsc::Receiver<Prepared>) {
+        while let Some(next) = prepared.recv().await {
+            let group = match next.files.await {
+                Ok(Ok(group)) => Ok(group),
+                Ok(Err(error)) => Err(WriteError::Lake(Arc::new(error))),
+                Err(_) => Err(WriteError::Aborted),
+            };
+            let current = next.epoch == self.epoch.load(Ordering::Acquire);
+            let result = match group {
+                Ok(_) if !current => Err(WriteError::Aborted),
+                Ok(group) => {
+                    let counts = group.batches.iter().map(|(_, counts)| *counts).collect();
+                    self.lake.commit(group).await.map(|()| counts).map_err(|error| WriteError::Lake(Arc::new(error)))
+                }
+                Err(error) => Err(error),
+            };
+            if let (Err(error), true) = (&result, current) {
+                tracing::warn!(error = &error as &dyn std::error::Error, graph = %self.lake.arn(), "a group was not committed");
+                self.epoch.fetch_add(1, Ordering::AcqRel);
+                self.known.lock().await.clear();
+                if let Err(error) = self.lake.refresh().await {
+                    tracing::warn!(error = &error as &dyn std::error::Error, "the lake could not be read again");
+                }
+            }
+            self.answer(&next.ids, &result);
+        }
+    }
+}
+
+/// The id of an event that has none of its own: its batch and place in it.
+fn given_id(batch_id: &str, offset: u64, row: u64) -> String {
+    format!("{:016x}-{offset:x}-{row:x}", xxh3_64(batch_id.as_bytes()))
+}
+
+fn prepare(group: &[Batch], keeps: Vec<Vec<Vec<bool>>>, places: &Places, now: Timestamp) -> Result<Group, LakeError> {
+    let mut batches = Vec::with_capacity(group.len());
+    let mut received = Vec::with_capacity(group.len());
+    let mut dead = Vec::new();
+    for (batch, keeps) in group.iter().zip(keeps) {
+        let (mut kept, mut rows) = (0, 0);
+        for (events, keep) in batch.events.iter().zip(keeps) {
+            kept += keep.iter().filter(|keep| **keep).count();
+            let ids = ids(batch, events, rows)?;
+            rows += keep.len();
+            received.push(Received { batch_id: &batch.id, source_object: &batch.source_object, events, keep, ids });
+        }
+        dead.extend(batch.dead_letters.iter().map(|letter| Dead { batch_id: &batch.id, source_object: &batch.source_object, letter }));
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let counts = BatchCounts { events: count(kept), duplicates: count(rows - kept), dead_letters: count(batch.dead_letters.len()) };
+        batches.push((batch.id.clone(), counts));
+    }
+    let mut extraction = Extraction::new();
+    for (index, batch) in received.iter().enumerate() {
+        extraction.add(index, &EventRows::new(batch.events)?, &batch.keep);
+    }
+    let mut graph = extraction.finish();
+    let mut files = tabulate::events(&received)?;
+    files.extend(tabulate::edges(&mut graph, places)?);
+    files.extend(tabulate::entities(&graph)?);
+    files.extend(tabulate::findings(&graph.findings, &received)?);
+    files.extend(tabulate::dead_letters(&dead, now)?);
+    Ok(Group { batches, files })
+}
+
+/// Every event's id: its own, or one made of its batch and place. `before` is the number of rows in earlier parts.
+fn ids(batch: &Batch, events: &RecordBatch, before: usize) -> Result<StringArray, LakeError> {
+    let own = events.column_by_name("id").and_then(|column| column.as_any().downcast_ref::<StringArray>());
+    let own = own.ok_or_else(|| arrow::error::ArrowError::SchemaError("no column `id`".to_owned()))?;
+    if own.iter().flatten().all(|id| !id.is_empty()) {
+        return Ok(own.clone());
+    }
+    let rows = EventRows::new(events)?;
+    let mut ids = StringBuilder::with_capacity(own.len(), own.len() * 28);
+    for (row, index) in rows.iter().zip(before..) {
+        if row.id.is_empty() {
+            ids.append_value(given_id(&batch.id, row.offset, u64::try_from(index).unwrap_or(u64::MAX)));
+        } else {
+            ids.append_value(row.id);
+        }
+    }
+    Ok(ids.finish())
+}
