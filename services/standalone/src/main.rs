@@ -1,2 +1,7 @@
 //! The `gumshoe` binary.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gumshoe::main()
+}

@@ -1,0 +1,259 @@
+//! `serve`: all five services in one process, on files in one folder, with real gRPC between them.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`directory`] | the folder: keys, databases, lake, lock |
+//! | [`configuration`] | the configuration of each service |
+
+use std::{future::Future, io::IsTerminal as _, net::SocketAddr, time::Duration};
+
+use gumshoe_runtime::Shutdown;
+use secrecy::ExposeSecret as _;
+use tokio::{
+    net::TcpListener,
+    task::JoinHandle,
+    time::{Instant, sleep},
+};
+
+use crate::{
+    arguments::{Format, Serve},
+    output::{Output, write},
+    rpc::{Failure, health},
+};
+
+mod configuration;
+mod directory;
+
+use configuration::{Addresses, Configurations};
+use directory::{Directory, Installation};
+
+/// The services, by the names that settings use.
+pub const SERVICES: &[&str] = &["gateway", "ingest", "graph", "membership", "investigation"];
+
+const DEFAULT_ACCOUNT: &str = "111122223333";
+const DEFAULT_REGION: &str = "us-east-1";
+const INSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+/// How long opening the stores may take, as after a crash in the middle of large work.
+const START: Duration = Duration::from_secs(120);
+const POLL: Duration = Duration::from_millis(50);
+
+/// Prints the configuration in force.
+///
+/// # Errors
+/// [`Failure`] when it cannot be used.
+pub fn check(arguments: &Serve) -> Result<(), Failure> {
+    let directory = Directory::new(&arguments.data)?;
+    let installation = installation(&directory, arguments)?;
+    let addresses = Addresses { gateway: arguments.listen, ingest: INSIDE, graph: INSIDE, membership: INSIDE, investigation: INSIDE };
+    write(&Configurations::load(&directory, &addresses, &installation, arguments)?.show()?)
+}
+
+/// Serves until SIGTERM or SIGINT.
+///
+/// # Errors
+/// [`Failure`] when the folder is in use, a store cannot be opened, or a service ends by itself.
+pub async fn serve(arguments: &Serve, format: Format) -> Result<(), Failure> {
+    let output = Output::new(format);
+    let directory = Directory::new(&arguments.data)?;
+    let _lock = directory.open()?;
+    directory.make_keys()?;
+    let installation = installation(&directory, arguments)?;
+    let telemetry = configuration::telemetry(&arguments.log, std::io::stderr().is_terminal());
+    let _telemetry = gumshoe_runtime::telemetry::init(&telemetry, "gumshoe").map_err(|error| Failure::serve("logs", &error))?;
+    let shutdown = Shutdown::on_signals().map_err(|error| Failure::serve("signals", &error))?;
+
+    let outside = listen(arguments.listen).await?;
+    let (ingest, graph, membership, investigation) = (listen(INSIDE).await?, listen(INSIDE).await?, listen(INSIDE).await?, listen(INSIDE).await?);
+    let addresses = Addresses {
+        gateway: address(&outside)?,
+        ingest: address(&ingest)?,
+        graph: address(&graph)?,
+        membership: address(&membership)?,
+        investigation: address(&investigation)?,
+    };
+    let configurations = Configurations::load(&directory, &addresses, &installation, arguments)?;
+    migrate(&configurations).await?;
+    first_start(&directory, &configurations, &installation, arguments, output).await?;
+
+    let mut services = vec![
+        Service::start("gateway", |switch| gumshoe_gateway::run(configurations.gateway, outside, switch)),
+        Service::start("ingest", |switch| gumshoe_ingest::run(configurations.ingest, ingest, switch)),
+        Service::start("investigation", |switch| gumshoe_investigation::run(configurations.investigation, investigation, switch)),
+        Service::start("graph", |switch| gumshoe_graph::run(configurations.graph, graph, switch)),
+        Service::start("membership", |switch| gumshoe_membership::run(configurations.membership, membership, switch)),
+    ];
+    let all = [addresses.membership, addresses.graph, addresses.investigation, addresses.ingest, addresses.gateway];
+    let ended = tokio::select! {
+        () = shutdown.requested() => None,
+        name = any_end(&services) => Some(name),
+        ready = until_ready(&all) => {
+            ready?;
+            announce(output, addresses.gateway)?;
+            tokio::select! {
+                () = shutdown.requested() => None,
+                name = any_end(&services) => Some(name),
+            }
+        }
+    };
+    // From the outside in, so that what has been accepted can still be finished.
+    let mut result = ended.map_or(Ok(()), |name| Err(Failure::Serve { what: name.to_owned(), reason: "ended by itself".to_owned() }));
+    for service in services.drain(..) {
+        if let Err(failure) = service.stop().await {
+            result = Err(failure);
+        }
+    }
+    result
+}
+
+/// What was decided on first start; the arguments must not say otherwise.
+fn installation(directory: &Directory, arguments: &Serve) -> Result<Installation, Failure> {
+    let given = (arguments.account.as_ref().map(ToString::to_string), arguments.region.clone());
+    let Some(kept) = directory.installation()? else {
+        return Ok(Installation {
+            account: given.0.unwrap_or_else(|| DEFAULT_ACCOUNT.to_owned()),
+            region: given.1.unwrap_or_else(|| DEFAULT_REGION.to_owned()),
+        });
+    };
+    for (what, given, kept) in [("account", given.0, &kept.account), ("region", given.1, &kept.region)] {
+        if given.as_ref().is_some_and(|given| given != kept) {
+            return Err(Failure::Usage(format!("{} was made for {what} {kept}; use another folder for another {what}", directory.path().display())));
+        }
+    }
+    Ok(kept)
+}
+
+async fn listen(at: SocketAddr) -> Result<TcpListener, Failure> {
+    TcpListener::bind(at).await.map_err(|error| Failure::serve(format!("cannot listen on {at}"), &error))
+}
+
+fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
+    listener.local_addr().map_err(|error| Failure::serve("listen", &error))
+}
+
+async fn migrate(configurations: &Configurations) -> Result<(), Failure> {
+    gumshoe_membership::migrate(configurations.membership.clone()).await.map_err(|error| Failure::serve("membership", &error))?;
+    gumshoe_ingest::migrate(configurations.ingest.clone()).await.map_err(|error| Failure::serve("ingest", &error))?;
+    gumshoe_investigation::migrate(configurations.investigation.clone()).await.map_err(|error| Failure::serve("investigation", &error))
+}
+
+/// Makes the administrator, and shows the credentials this once.
+async fn first_start(
+    directory: &Directory,
+    configurations: &Configurations,
+    installation: &Installation,
+    arguments: &Serve,
+    output: Output,
+) -> Result<(), Failure> {
+    if directory.installation()?.is_some() {
+        return Ok(());
+    }
+    let wrong = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
+    let account = installation.account.parse().map_err(|error| wrong(&error))?;
+    let email = arguments.email.parse().map_err(|error| wrong(&error))?;
+    let made = gumshoe_membership::bootstrap(&configurations.membership.store, account, email, std::slice::from_ref(&installation.region)).await;
+    match made.map_err(|error| Failure::serve("membership", &error))? {
+        Some(made) => {
+            let (key, secret) = (made.access_key_id.to_string(), made.secret_access_key.expose_secret());
+            let (principal, graph) = (made.principal.to_string(), made.graph.arn.to_string());
+            if output.is_json() {
+                line(&serde_json::json!({
+                    "event": "credentials", "principal_arn": principal, "graph_arn": graph, "access_key_id": key, "secret_access_key": secret,
+                }))?;
+            } else {
+                write(&format!(
+                    "\nThis is the first start. The administrator's credentials are shown this once; keep them:\n\n  \
+                     GUMSHOE_ACCESS_KEY_ID={key}\n  GUMSHOE_SECRET_ACCESS_KEY={secret}\n\n  principal  {principal}\n  graph      {graph}\n\n"
+                ))?;
+            }
+        }
+        // A first start that died after making them.
+        None => tracing::warn!(account = %installation.account, "the account has principals already; their credentials were shown before"),
+    }
+    directory.keep(installation)
+}
+
+fn line(value: &serde_json::Value) -> Result<(), Failure> {
+    write(&format!("{value}\n"))
+}
+
+fn announce(output: Output, gateway: SocketAddr) -> Result<(), Failure> {
+    if output.is_json() {
+        return line(&serde_json::json!({ "event": "serving", "endpoint": format!("http://{gateway}") }));
+    }
+    write(&format!("gumshoe is serving on http://{gateway}\n"))
+}
+
+async fn until_ready(addresses: &[SocketAddr]) -> Result<(), Failure> {
+    let end = Instant::now() + START;
+    for address in addresses {
+        while !health::is_serving(*address).await {
+            if Instant::now() > end {
+                return Err(Failure::Serve { what: "start".to_owned(), reason: format!("not every service was ready after {} s", START.as_secs()) });
+            }
+            sleep(POLL).await;
+        }
+    }
+    Ok(())
+}
+
+/// One running service.
+struct Service {
+    name: &'static str,
+    switch: Shutdown,
+    task: JoinHandle<Result<(), Failure>>,
+}
+
+impl Service {
+    fn start<E, F>(name: &'static str, run: impl FnOnce(Shutdown) -> F) -> Self
+    where
+        E: std::error::Error + 'static,
+        F: Future<Output = Result<(), E>> + Send + 'static,
+    {
+        let switch = Shutdown::new();
+        let work = run(switch.clone());
+        let task = tokio::spawn(async move { work.await.map_err(|error| Failure::serve(name, &error)) });
+        Self { name, switch, task }
+    }
+
+    async fn stop(self) -> Result<(), Failure> {
+        self.switch.trigger();
+        self.task.await.map_err(|error| Failure::serve(self.name, &error))?
+    }
+}
+
+/// The name of the first service that ends.
+async fn any_end(services: &[Service]) -> &'static str {
+    loop {
+        if let Some(ended) = services.iter().find(|service| service.task.is_finished()) {
+            return ended.name;
+        }
+        sleep(POLL).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::arguments::{Arguments, Command};
+
+    fn arguments(line: &str) -> Serve {
+        match Arguments::try_parse_from(line.split(' ')).unwrap().command {
+            Command::Serve(serve) => serve,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_folder_stays_with_its_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let directory = Directory::new(folder.path()).unwrap();
+        let first = installation(&directory, &arguments("gumshoe serve --account 999988887777")).unwrap();
+        assert_eq!((first.account.as_str(), first.region.as_str()), ("999988887777", DEFAULT_REGION));
+        directory.keep(&first).unwrap();
+        assert_eq!(installation(&directory, &arguments("gumshoe serve")).unwrap(), first);
+        assert!(installation(&directory, &arguments("gumshoe serve --account 111122223333")).is_err());
+        assert!(installation(&directory, &arguments("gumshoe serve --region eu-west-1")).is_err());
+    }
+}

@@ -1,0 +1,152 @@
+//! The configuration of the five services in one process: what the folder and the addresses decide, over the environment.
+
+use std::{net::SocketAddr, path::Path};
+
+use gumshoe_runtime::{
+    ConfigError, Configuration,
+    config::{self, LogFormat},
+};
+
+use super::directory::{Directory, Installation};
+use crate::{
+    arguments::{Serve, Setting},
+    rpc::Failure,
+};
+
+/// Where each service listens.
+#[derive(Debug, Clone, Copy)]
+pub struct Addresses {
+    /// The outside port.
+    pub gateway: SocketAddr,
+    /// Inside only.
+    pub ingest: SocketAddr,
+    /// Inside only.
+    pub graph: SocketAddr,
+    /// Inside only.
+    pub membership: SocketAddr,
+    /// Inside only.
+    pub investigation: SocketAddr,
+}
+
+/// The configuration of all services.
+#[derive(Debug)]
+pub struct Configurations {
+    /// Of the gateway.
+    pub gateway: gumshoe_gateway::Config,
+    /// Of ingest.
+    pub ingest: gumshoe_ingest::Config,
+    /// Of graph.
+    pub graph: gumshoe_graph::Config,
+    /// Of membership.
+    pub membership: gumshoe_membership::Config,
+    /// Of investigation.
+    pub investigation: gumshoe_investigation::Config,
+}
+
+impl Configurations {
+    /// Reads environment and settings of every service, over them what this process decides itself.
+    ///
+    /// # Errors
+    /// [`Failure`] when a key is unknown or has a value that it cannot have.
+    pub fn load(directory: &Directory, addresses: &Addresses, installation: &Installation, arguments: &Serve) -> Result<Self, Failure> {
+        let url = |address: SocketAddr| format!("http://{address}");
+        let database = |service: &str| directory.database_url(service);
+        let text = |path: &Path| path.display().to_string();
+        let folders = arguments.source_directories.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
+        let folders = folders.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::Usage(format!("--source-directory: {error}")))?;
+
+        let mut graph = vec![("lake.url", directory.lake_url()?), ("profiles.url", "memory://".to_owned())];
+        for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
+            if let Some(path) = path {
+                graph.push((key, text(path)));
+            }
+        }
+        Ok(Self {
+            graph: load(directory, addresses.graph, arguments, graph)?,
+            ingest: load(
+                directory,
+                addresses.ingest,
+                arguments,
+                vec![
+                    ("trust.signing_key", text(&directory.private_key("ingest"))),
+                    ("store.url", database("ingest")?),
+                    ("graph.url", url(addresses.graph)),
+                    ("sources.allowed_directories", list(&folders)),
+                ],
+            )?,
+            membership: load(
+                directory,
+                addresses.membership,
+                arguments,
+                vec![
+                    ("store.url", database("membership")?),
+                    ("bearer.private_key", text(&directory.bearer_private_key())),
+                    ("regions", list(std::slice::from_ref(&installation.region))),
+                ],
+            )?,
+            investigation: load(directory, addresses.investigation, arguments, vec![("store.url", database("investigation")?)])?,
+            gateway: load(
+                directory,
+                addresses.gateway,
+                arguments,
+                vec![
+                    ("trust.signing_key", text(&directory.private_key("gateway"))),
+                    ("upstreams.ingest.url", url(addresses.ingest)),
+                    ("upstreams.graph.url", url(addresses.graph)),
+                    ("upstreams.membership.url", url(addresses.membership)),
+                    ("upstreams.investigation.url", url(addresses.investigation)),
+                    ("bearer.public_key", text(&directory.bearer_public_key())),
+                ],
+            )?,
+        })
+    }
+
+    /// All of them as TOML with a table a service, secrets masked.
+    ///
+    /// # Errors
+    /// [`Failure`] when a value has no form in TOML.
+    pub fn show(&self) -> Result<String, Failure> {
+        let mut whole = toml::Table::new();
+        for (name, text) in [
+            ("gateway", config::show(&self.gateway)),
+            ("ingest", config::show(&self.ingest)),
+            ("graph", config::show(&self.graph)),
+            ("membership", config::show(&self.membership)),
+            ("investigation", config::show(&self.investigation)),
+        ] {
+            let table: toml::Table =
+                text.map_err(|error| wrong(name, &error))?.parse().map_err(|error: toml::de::Error| Failure::Broken(error.message().to_owned()))?;
+            whole.insert(name.to_owned(), table.into());
+        }
+        toml::to_string_pretty(&whole).map_err(|error| Failure::Broken(error.to_string()))
+    }
+}
+
+/// What logs look like, for all services at once.
+pub fn telemetry(filter: &str, terminal: bool) -> gumshoe_runtime::Telemetry {
+    let format = if terminal { LogFormat::Text } else { LogFormat::Json };
+    gumshoe_runtime::Telemetry { level: filter.to_owned(), format, ..Default::default() }
+}
+
+fn load<C: Configuration>(directory: &Directory, address: SocketAddr, arguments: &Serve, own: Vec<(&str, String)>) -> Result<C, Failure> {
+    let mut overrides = vec![
+        ("listen.address".to_owned(), address.to_string()),
+        ("trust.issuers".to_owned(), directory.issuers().display().to_string()),
+        ("telemetry.level".to_owned(), arguments.log.clone()),
+    ];
+    overrides.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
+    let given = arguments.settings.iter().filter(|setting| setting.service == C::SERVICE);
+    overrides.extend(given.map(|Setting { key, value, .. }| (key.clone(), value.clone())));
+    let configuration: C = config::load(C::SERVICE, None, &overrides).map_err(|error| wrong(C::SERVICE, &error))?;
+    configuration.validate().map_err(|error| wrong(C::SERVICE, &error))?;
+    Ok(configuration)
+}
+
+fn wrong(service: &str, error: &ConfigError) -> Failure {
+    Failure::Usage(format!("{service}: {}", gumshoe_runtime::status::Chain(error)))
+}
+
+/// A TOML array of texts, which [`config::load`] takes as a value.
+fn list(texts: &[String]) -> String {
+    toml::Value::from(texts.to_vec()).to_string()
+}
