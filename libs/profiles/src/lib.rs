@@ -117,7 +117,8 @@ impl Profiles {
             "memory" => Ok(Self::memory(memory_bytes)),
             "redis" | "rediss" => {
                 let cluster = url.query_pairs().any(|(name, value)| name == "cluster" && value == "true");
-                let rest: Vec<_> = url.query_pairs().filter(|(name, _)| name != "cluster").map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+                let rest: Vec<_> =
+                    url.query_pairs().filter(|(name, _)| name != "cluster").map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
                 url.set_query(None);
                 if !rest.is_empty() {
                     url.query_pairs_mut().extend_pairs(rest);

@@ -1,0 +1,16 @@
+//! Every reading RPC on the real server: the good way and each reason to refuse, numbers checked against a recount.
+
+mod access;
+mod cache;
+mod chain;
+mod events;
+mod findings;
+mod fixture;
+mod neighbors;
+mod profile;
+mod recount;
+mod refuse;
+mod risk;
+mod search;
+mod statistics;
+mod world;
