@@ -28,7 +28,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
     match arguments.command {
         Command::Login(login) => return credentials::login(remote, &login, output).await,
         Command::Logout => return credentials::logout(output),
-        Command::Generate(generate) => return generate::generate(generate, output),
+        Command::Generate(generate) => return generate::generate(generate, output).await,
         _ => {}
     }
     let session = Session { connection: Connection::open(remote).await?, output };

@@ -120,11 +120,6 @@ impl Rows {
     pub fn add<const N: usize>(&mut self, row: [String; N]) {
         self.rows.push(row.into());
     }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
 }
 
 /// Prints for people who watch, beside the results: on standard error.

@@ -461,8 +461,8 @@ mod tests {
         assert_ne!(one, at("a/log.json", "contents"));
     }
 
-    #[tokio::test]
-    async fn pieces_make_up_the_file() {
+    #[test]
+    fn pieces_make_up_the_file() {
         let folder = tempfile::tempdir().unwrap();
         for size in [0, 1, PIECE, PIECE + 1, 3 * PIECE] {
             let path = folder.path().join(size.to_string());
@@ -473,7 +473,7 @@ mod tests {
             read_pieces(&path, None, &mark, "graph".to_owned(), "cluster".to_owned(), &sender).unwrap();
             drop(sender);
             let (mut whole, mut lasts, mut count) = (Vec::new(), 0, 0);
-            while let Some(request) = receiver.recv().await {
+            while let Some(request) = receiver.blocking_recv() {
                 let piece = request.piece.unwrap();
                 assert_eq!(request.graph_arn.is_empty(), count > 0);
                 assert_eq!(piece.source_object.is_empty(), count > 0);

@@ -290,7 +290,7 @@ impl<'a> Writer<'a> {
             ("s3", 0..3) => ("NoSuchKey", "The specified key does not exist."),
             ("dynamodb", 0..5) => ("ConditionalCheckFailedException", "The conditional request failed"),
             ("kms" | "ssm", 0..2) => ("NotFoundException", "The requested resource does not exist"),
-            (_, 6..8) => ("ThrottlingException", "Rate exceeded"),
+            (_, 6 | 7) => ("ThrottlingException", "Rate exceeded"),
             _ => ("AccessDenied", "User is not authorized to perform this operation because no identity-based policy allows it"),
         });
         self.shape(operation.shape, &operation.noun, operation.service, time, error.is_some());

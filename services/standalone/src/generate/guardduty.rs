@@ -92,8 +92,8 @@ impl Finding<'_> {
         };
         let written = writeln!(
             out,
-            r#"{{"schemaVersion":"2.0","accountId":"{account}","region":"{region}","partition":"aws","id":"{id}","arn":"arn:aws:guardduty:{region}:{account}:detector/{detector}/finding/{id}","type":"{kind}","resource":{{"resourceType":"{resource_type}",{resource}}},"service":{{"serviceName":"guardduty","detectorId":"{detector}","action":{action},"resourceRole":"{role}","additionalInfo":{{"value":"{{}}","type":"default"}},"eventFirstSeen":"{first}","eventLastSeen":"{last}","archived":false,"count":{}}},"severity":{},"createdAt":"{first}","updatedAt":"{last}","title":"{}","description":"{} The behaviour was seen {} times."}}"#,
-            self.count, self.severity, self.title, self.title, self.count
+            r#"{{"schemaVersion":"2.0","accountId":"{account}","region":"{region}","partition":"aws","id":"{id}","arn":"arn:aws:guardduty:{region}:{account}:detector/{detector}/finding/{id}","type":"{}","resource":{{"resourceType":"{resource_type}",{resource}}},"service":{{"serviceName":"guardduty","detectorId":"{detector}","action":{action},"resourceRole":"{role}","additionalInfo":{{"value":"{{}}","type":"default"}},"eventFirstSeen":"{first}","eventLastSeen":"{last}","archived":false,"count":{}}},"severity":{},"createdAt":"{first}","updatedAt":"{last}","title":"{}","description":"{} The behaviour was seen {} times."}}"#,
+            self.kind, self.count, self.severity, self.title, self.title, self.count
         );
         debug_assert!(written.is_ok(), "writing to a string succeeds");
     }

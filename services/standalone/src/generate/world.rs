@@ -254,7 +254,8 @@ fn named(random: &mut Random, number: u64) -> String {
     format!("{}-{}", random.pick(THINGS), text::made(|out| text::padded(out, number, 2)))
 }
 
-fn habits(random: &mut Random, count: u64, services: &[Vec<Operation>], law: &Zipf) -> (Vec<(usize, usize)>, Zipf) {
+fn habits(random: &mut Random, (least, more): (u64, u64), services: &[Vec<Operation>], law: &Zipf) -> (Vec<(usize, usize)>, Zipf) {
+    let count = least + random.below(more);
     let mut habits = Vec::new();
     // A few services each, and within a service the operations that everyone uses before the odd ones.
     let favourites: Vec<usize> = (0..1 + count / 6).map(|_| law.index(random)).collect();
@@ -298,7 +299,7 @@ fn role(random: &mut Random, account: &str, number: u64, services: &[Vec<Operati
         RoleKind::Pipeline => (0..60).map(|_| cloud_v4(random)).collect(),
         RoleKind::Person => (0..10).map(|number| if number > 7 { internet_v6(random) } else { internet_v4(random) }).collect(),
     };
-    let (habits, habit_law) = habits(random, 4 + random.below(40), services, law);
+    let (habits, habit_law) = habits(random, (4, 40), services, law);
     Role {
         id: text::made(|out| {
             out.push_str("AROA");
@@ -317,7 +318,7 @@ fn role(random: &mut Random, account: &str, number: u64, services: &[Vec<Operati
 
 fn user(random: &mut Random, account: &str, number: u64, services: &[Vec<Operation>], law: &Zipf) -> User {
     let name = if number % 3 == 0 { format!("svc-{}-{number}", random.pick(THINGS)) } else { format!("{}.{number}", random.pick(PEOPLE)) };
-    let (habits, habit_law) = habits(random, 3 + random.below(20), services, law);
+    let (habits, habit_law) = habits(random, (3, 20), services, law);
     User {
         id: text::made(|out| {
             out.push_str("AIDA");

@@ -55,19 +55,20 @@ impl Configurations {
         let folders = arguments.source_directories.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
         let folders = folders.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::Usage(format!("--source-directory: {error}")))?;
 
-        let mut graph = vec![("lake.url", directory.lake_url()?), ("profiles.url", "memory://".to_owned())];
+        let trust = || ("trust.issuers", text(&directory.issuers()));
+        let mut graph = vec![trust(), ("lake.url", directory.lake_url()?), ("profiles.url", "memory://".to_owned())];
         for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
             if let Some(path) = path {
                 graph.push((key, text(path)));
             }
         }
         Ok(Self {
-            graph: load(directory, addresses.graph, arguments, graph)?,
+            graph: load(addresses.graph, arguments, graph)?,
             ingest: load(
-                directory,
                 addresses.ingest,
                 arguments,
                 vec![
+                    trust(),
                     ("trust.signing_key", text(&directory.private_key("ingest"))),
                     ("store.url", database("ingest")?),
                     ("graph.url", url(addresses.graph)),
@@ -75,27 +76,27 @@ impl Configurations {
                 ],
             )?,
             membership: load(
-                directory,
                 addresses.membership,
                 arguments,
                 vec![
+                    trust(),
                     ("store.url", database("membership")?),
                     ("bearer.private_key", text(&directory.bearer_private_key())),
                     ("regions", list(std::slice::from_ref(&installation.region))),
                 ],
             )?,
-            investigation: load(directory, addresses.investigation, arguments, vec![("store.url", database("investigation")?)])?,
+            investigation: load(addresses.investigation, arguments, vec![trust(), ("store.url", database("investigation")?)])?,
             gateway: load(
-                directory,
                 addresses.gateway,
                 arguments,
                 vec![
-                    ("trust.signing_key", text(&directory.private_key("gateway"))),
+                    ("signing_key", text(&directory.private_key("gateway"))),
+                    ("region", installation.region.clone()),
                     ("upstreams.ingest.url", url(addresses.ingest)),
                     ("upstreams.graph.url", url(addresses.graph)),
                     ("upstreams.membership.url", url(addresses.membership)),
                     ("upstreams.investigation.url", url(addresses.investigation)),
-                    ("bearer.public_key", text(&directory.bearer_public_key())),
+                    ("issuers", issuers(&directory.bearer_public_key())),
                 ],
             )?,
         })
@@ -128,12 +129,8 @@ pub fn telemetry(filter: &str, terminal: bool) -> gumshoe_runtime::Telemetry {
     gumshoe_runtime::Telemetry { level: filter.to_owned(), format, ..Default::default() }
 }
 
-fn load<C: Configuration>(directory: &Directory, address: SocketAddr, arguments: &Serve, own: Vec<(&str, String)>) -> Result<C, Failure> {
-    let mut overrides = vec![
-        ("listen.address".to_owned(), address.to_string()),
-        ("trust.issuers".to_owned(), directory.issuers().display().to_string()),
-        ("telemetry.level".to_owned(), arguments.log.clone()),
-    ];
+fn load<C: Configuration>(address: SocketAddr, arguments: &Serve, own: Vec<(&str, String)>) -> Result<C, Failure> {
+    let mut overrides = vec![("listen.address".to_owned(), address.to_string()), ("telemetry.level".to_owned(), arguments.log.clone())];
     overrides.extend(own.into_iter().map(|(key, value)| (key.to_owned(), value)));
     let given = arguments.settings.iter().filter(|setting| setting.service == C::SERVICE);
     overrides.extend(given.map(|Setting { key, value, .. }| (key.clone(), value.clone())));
@@ -144,6 +141,15 @@ fn load<C: Configuration>(directory: &Directory, address: SocketAddr, arguments:
 
 fn wrong(service: &str, error: &ConfigError) -> Failure {
     Failure::Usage(format!("{service}: {}", gumshoe_runtime::status::Chain(error)))
+}
+
+/// The issuer of the tokens that membership gives out, as a TOML array of one.
+fn issuers(public_key: &Path) -> String {
+    let bearer = gumshoe_membership::config::Bearer::new(public_key.to_owned());
+    let keys = toml::Table::from_iter([("public_key".to_owned(), public_key.display().to_string().into())]);
+    let issuer = [("issuer", bearer.issuer.into()), ("audience", bearer.audience.into()), ("keys", keys.into())];
+    let issuer: toml::Table = issuer.into_iter().map(|(key, value): (&str, toml::Value)| (key.to_owned(), value)).collect();
+    toml::Value::from(vec![toml::Value::from(issuer)]).to_string()
 }
 
 /// A TOML array of texts, which [`config::load`] takes as a value.
