@@ -286,11 +286,11 @@ impl<'a> Writer<'a> {
 
     fn api_call(&mut self, out: &mut String, time: u64, identity: Identity<'_>, operation: &Operation, address: &str, agent: &str) {
         let error = self.random.chance(30).then(|| match (operation.service, self.random.below(10)) {
-            ("ec2", 0..6) => ("Client.UnauthorizedOperation", "You are not authorized to perform this operation."),
+            ("ec2", 0..=5) => ("Client.UnauthorizedOperation", "You are not authorized to perform this operation."),
             ("s3", 0..3) => ("NoSuchKey", "The specified key does not exist."),
-            ("dynamodb", 0..5) => ("ConditionalCheckFailedException", "The conditional request failed"),
+            ("dynamodb", 0..=5) => ("ConditionalCheckFailedException", "The conditional request failed"),
             ("kms" | "ssm", 0..2) => ("NotFoundException", "The requested resource does not exist"),
-            (_, 6 | 7) => ("ThrottlingException", "Rate exceeded"),
+            (_, 6..=7) => ("ThrottlingException", "Rate exceeded"),
             _ => ("AccessDenied", "User is not authorized to perform this operation because no identity-based policy allows it"),
         });
         self.shape(operation.shape, &operation.noun, operation.service, time, error.is_some());

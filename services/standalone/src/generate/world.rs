@@ -317,7 +317,7 @@ fn role(random: &mut Random, account: &str, number: u64, services: &[Vec<Operati
 }
 
 fn user(random: &mut Random, account: &str, number: u64, services: &[Vec<Operation>], law: &Zipf) -> User {
-    let name = if number % 3 == 0 { format!("svc-{}-{number}", random.pick(THINGS)) } else { format!("{}.{number}", random.pick(PEOPLE)) };
+    let name = if number.is_multiple_of(3) { format!("svc-{}-{number}", random.pick(THINGS)) } else { format!("{}.{number}", random.pick(PEOPLE)) };
     let (habits, habit_law) = habits(random, (3, 20), services, law);
     User {
         id: text::made(|out| {

@@ -1,0 +1,270 @@
+#!/usr/bin/env python3
+"""Raw log files to a committed graph, side by side with DuckDB and ClickHouse (chDB) on the same plain files.
+
+The peers read the files and group them by the keys of the graph's edges, with two threads; their result is thrown away.
+Gumshoe reads the same files, keeps every record's text, and commits events, edges and entities to its lake. It is measured
+twice: pulling from a folder (from the source's creation to the end of SyncSource), and sent by `gumshoe ingest`. Every measurement has a
+process of its own, is repeated, and the best counts.
+
+Environment: BENCH_SIZE (1GB), BENCH_FLOW_SIZE (a quarter of it), BENCH_REPEAT (3), BENCH_KINDS (cloudtrail,vpc-flow),
+BENCH_FOLDER (~/.cache/gumshoe/bench), BENCH_OUTPUT (a file for the results as JSON).
+"""
+
+import json
+import os
+import pathlib
+import re
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+
+from gumshoe import Server, binary
+
+THREADS = 2
+TARGET_CHDB = 0.5
+TARGET_DUCKDB = 4.0
+TARGET_MEMORY = 1 << 30
+
+CLOUDTRAIL_DUCKDB = """
+SELECT date_trunc('hour', r.eventTime::TIMESTAMP) AS hour, r.userIdentity.arn AS arn, r.eventSource, r.eventName, r.sourceIPAddress,
+       r.userAgent, r.errorCode, count(*), min(r.eventTime), max(r.eventTime)
+FROM (
+    SELECT unnest(Records) AS r
+    FROM read_json({files}, format = 'unstructured', maximum_object_size = {largest}, columns = {{'Records': 'STRUCT(
+        eventTime VARCHAR, userIdentity STRUCT(arn VARCHAR), eventSource VARCHAR, eventName VARCHAR, sourceIPAddress VARCHAR,
+        userAgent VARCHAR, errorCode VARCHAR)[]'}})
+)
+GROUP BY ALL
+"""
+# A file is one JSON object; taking its records as texts and only the needed fields out of each is the fastest form of several tried.
+CLOUDTRAIL_CHDB = """
+SELECT toStartOfHour(toDateTime(substring(JSONExtractString(r, 'eventTime'), 1, 19))) AS hour, JSONExtractString(r, 'userIdentity', 'arn') AS arn,
+       JSONExtractString(r, 'eventSource') AS source, JSONExtractString(r, 'eventName') AS name, JSONExtractString(r, 'sourceIPAddress') AS address,
+       JSONExtractString(r, 'userAgent') AS agent, JSONExtractString(r, 'errorCode') AS error, count(), min(JSONExtractString(r, 'eventTime')),
+       max(JSONExtractString(r, 'eventTime'))
+FROM (SELECT arrayJoin(JSONExtractArrayRaw(json, 'Records')) AS r FROM file({files}, 'JSONAsString', 'json String'))
+GROUP BY hour, arn, source, name, address, agent, error
+"""
+# The same with the columns read as they are parsed, without JSON functions.
+CLOUDTRAIL_CHDB_TYPED = """
+SELECT toStartOfHour(toDateTime(substring(r.1, 1, 19))) AS hour, r.2.1 AS arn, r.3 AS source, r.4 AS name, r.5 AS address, r.6 AS agent,
+       r.7 AS error, count(), min(r.1), max(r.1)
+FROM (
+    SELECT arrayJoin(Records) AS r
+    FROM file({files}, 'JSONEachRow', 'Records Array(Tuple(eventTime String, userIdentity Tuple(arn String), eventSource String, eventName String,
+        sourceIPAddress String, userAgent String, errorCode String))')
+)
+GROUP BY hour, arn, source, name, address, agent, error
+"""
+FLOW_COLUMNS = ["version", "account", "interface", "source", "target", "source_port", "target_port", "protocol", "packets", "bytes", "begin", "finish", "action", "status"]
+FLOW_DUCKDB = """
+SELECT date_trunc('hour', to_timestamp(TRY_CAST(begin AS BIGINT))) AS hour, interface, target, target_port, protocol, action, count(*),
+       sum(TRY_CAST(packets AS BIGINT)), sum(TRY_CAST(bytes AS BIGINT)), min(begin), max(finish)
+FROM read_csv({files}, delim = ' ', header = true, auto_detect = false, quote = '', escape = '', columns = {columns})
+GROUP BY ALL
+"""
+FLOW_CHDB = """
+SELECT toStartOfHour(toDateTime(toUInt32OrZero(begin))) AS hour, interface, target, target_port, protocol, action, count(),
+       sum(toUInt64OrZero(packets)), sum(toUInt64OrZero(bytes)), min(begin), max(finish)
+FROM file({files}, 'CSVWithNames', '{columns}')
+GROUP BY hour, interface, target, target_port, protocol, action
+SETTINGS format_csv_delimiter = ' ', input_format_with_names_use_header = 0, format_csv_allow_single_quotes = 0, format_csv_allow_double_quotes = 0
+"""
+
+
+def size_of(text):
+    number, unit = re.fullmatch(r"([\d.]+)\s*([KMGT]?)B?", text.strip(), re.I).groups()
+    return int(float(number) * {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12}[unit.upper()])
+
+
+def literal(text):
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+# A peer, in a process of its own: bench.py peer NAME QUERY_FILE
+
+def run_duckdb(query):
+    import duckdb
+
+    connection = duckdb.connect(config={"threads": THREADS})
+    connection.execute("SET preserve_insertion_order = false")
+    start = time.perf_counter()
+    groups = connection.execute(f"SELECT count(*) FROM ({query})").fetchone()[0]
+    return time.perf_counter() - start, groups, duckdb.__version__
+
+
+def run_chdb(query):
+    import chdb
+
+    start = time.perf_counter()
+    body, _, settings = query.partition("SETTINGS")
+    settings = f"max_threads = {THREADS}" + (f", {settings.strip()}" if settings else "")
+    groups = int(str(chdb.query(f"SELECT count() FROM ({body}) SETTINGS {settings}", "TabSeparated")).strip())
+    return time.perf_counter() - start, groups, chdb.__version__
+
+
+def peer(name, query_file):
+    seconds, groups, version = {"duckdb": run_duckdb, "chdb": run_chdb}[name](pathlib.Path(query_file).read_text())
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    print(json.dumps({"seconds": seconds, "groups": groups, "version": version, "memory": memory}))
+
+
+def measure_peer(name, query, repeat):
+    """The best of several runs; None if the peer cannot do it."""
+    best = None
+    with tempfile.NamedTemporaryFile("w", suffix=".sql") as file:
+        file.write(query)
+        file.flush()
+        for _ in range(repeat):
+            done = subprocess.run([sys.executable, __file__, "peer", name, file.name], capture_output=True, text=True)
+            if done.returncode != 0:
+                print(f"  {name} failed: {(done.stderr.strip().splitlines() or ['no message'])[-1][:300]}", file=sys.stderr)
+                return best
+            result = json.loads(done.stdout.splitlines()[-1])
+            if best is None or result["seconds"] < best["seconds"]:
+                best = result
+    return best
+
+
+# Gumshoe.
+
+def warm(folder):
+    """Reads every file once, so that nobody pays for the disk."""
+    for path in files_of(folder):
+        with open(path, "rb", buffering=0) as file:
+            while file.read(1 << 22):
+                pass
+
+
+def measure_source(program, folder, records):
+    """Pulled by the server from a folder, until every object is committed."""
+    with Server(program, "--source-directory", str(folder)) as server:
+        # The clock starts before the source is added, as the server may begin to pull at once.
+        start = time.perf_counter()
+        server.run("sources", "add", "bench", str(folder), "--lookback", "0s")
+        answer = server.json("sources", "sync", "bench")
+        seconds = time.perf_counter() - start
+        totals = answer["totals"]
+        check(totals["records"] == records and answer["objects_failed"] == 0, f"the source brought {totals['records']} of {records} records")
+        edges = server.json("statistics")["edges"]
+        memory = server.peak_memory()
+        return {"seconds": seconds, "groups": edges, "memory": memory}
+
+
+def measure_ingest(program, folder, records):
+    """Sent by the command line: from its first byte to its last acknowledgement."""
+    with Server(program) as server:
+        answer = server.json("ingest", str(folder))
+        check(answer["totals"]["records"] == records, f"ingest sent {answer['totals']['records']} of {records} records")
+        return {"seconds": answer["seconds"], "groups": server.json("statistics")["edges"], "memory": server.peak_memory()}
+
+
+def check(holds, what):
+    if not holds:
+        raise SystemExit(f"bench: {what}")
+
+
+def files_of(folder):
+    return sorted(path for path in pathlib.Path(folder).rglob("*") if path.is_file())
+
+
+def logs(program, kind, size):
+    """Makes the files once; they are the same for the same size."""
+    folder = pathlib.Path(os.environ.get("BENCH_FOLDER", os.path.expanduser("~/.cache/gumshoe/bench"))) / f"{kind}-{size}"
+    summary = folder.with_suffix(".json")
+    if not summary.exists():
+        subprocess.run(["rm", "-rf", folder], check=True)
+        command = [program, "--output", "json", "generate", "--kind", kind, "--size", str(size), "--file-size", "64MB", "--out", str(folder)]
+        start = time.perf_counter()
+        made = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        seconds = time.perf_counter() - start
+        print(f"made {made['records']:,} {kind} records, {made['bytes'] / 1e6:,.0f} MB, in {seconds:.1f} s: {made['bytes'] / 1e6 / seconds:,.0f} MB/s")
+        summary.write_text(json.dumps(made))
+    return folder, json.loads(summary.read_text())
+
+
+def best(measure, repeat):
+    results = [measure() for _ in range(repeat)]
+    return dict(min(results, key=lambda result: result["seconds"]), memory=max(result["memory"] for result in results))
+
+
+def bench(program, kind, size, repeat):
+    folder, made = logs(program, kind, size)
+    paths = files_of(folder)
+    warm(folder)
+    glob = literal(f"{folder}/AWSLogs/*/*/*/*/*/*/*")
+    largest = max(path.stat().st_size for path in paths) + 1
+    if kind == "cloudtrail":
+        duckdb = CLOUDTRAIL_DUCKDB.format(files=glob, largest=largest)
+        chdb = [CLOUDTRAIL_CHDB.format(files=glob), CLOUDTRAIL_CHDB_TYPED.format(files=glob)]
+    else:
+        names = ", ".join(f"'{name}': 'VARCHAR'" for name in FLOW_COLUMNS)
+        duckdb = FLOW_DUCKDB.format(files=glob, columns="{" + names + "}")
+        chdb = [FLOW_CHDB.format(files=glob, columns=", ".join(f"{name} String" for name in FLOW_COLUMNS))]
+
+    print(f"\n{kind}: {made['records']:,} records, {made['bytes'] / 1e6:,.0f} MB in {len(paths)} plain files; best of {repeat}, {THREADS} threads", flush=True)
+    tried = [result for result in (measure_peer("chdb", query, repeat) for query in chdb) if result]
+    rows = {
+        "chDB group-by": min(tried, key=lambda result: result["seconds"]) if tried else None,
+        "DuckDB group-by": measure_peer("duckdb", duckdb, repeat),
+        "gumshoe source": best(lambda: measure_source(program, folder, made["records"]), repeat),
+        "gumshoe ingest": best(lambda: measure_ingest(program, folder, made["records"]), repeat),
+    }
+    report(kind, rows, made)
+    return {"records": made["records"], "bytes": made["bytes"], "files": len(paths), "rows": rows}
+
+
+def ratio(rows, name, other):
+    one, two = rows.get(name), rows.get(other)
+    return two["seconds"] / one["seconds"] if one and two else None
+
+
+def report(kind, rows, made):
+    print(f"  {'':16} {'seconds':>8} {'records/s':>11} {'MB/s':>7} {'x chDB':>7} {'x DuckDB':>9} {'peak memory':>12} {'groups/edges':>13}")
+    for name, row in rows.items():
+        if row is None:
+            print(f"  {name:16} {'failed':>8}")
+            continue
+        against = [ratio(rows, name, other) for other in ("chDB group-by", "DuckDB group-by")]
+        shown = [f"{value:.2f}" if value else "-" for value in against]
+        print(
+            f"  {name:16} {row['seconds']:8.2f} {made['records'] / row['seconds']:11,.0f} {made['bytes'] / 1e6 / row['seconds']:7.0f} "
+            f"{shown[0]:>7} {shown[1]:>9} {row['memory'] / (1 << 20):8,.0f} MiB {row['groups']:13,}"
+        )
+    for peer_name, target in (("chDB group-by", TARGET_CHDB), ("DuckDB group-by", TARGET_DUCKDB)):
+        value = ratio(rows, "gumshoe source", peer_name)
+        if value is not None:
+            print(f"  target {kind}: >= {target} x {peer_name.split()[0]}: {value:.2f} {verdict(value >= target)}")
+    memory = max(rows[name]["memory"] for name in ("gumshoe source", "gumshoe ingest"))
+    print(f"  target {kind}: < 1 GiB of memory: {memory / (1 << 20):,.0f} MiB {verdict(memory < TARGET_MEMORY)}", flush=True)
+
+
+def verdict(met):
+    return "met" if met else "MISSED"
+
+
+def machine():
+    model = next((line.split(":", 1)[1].strip() for line in open("/proc/cpuinfo") if line.startswith("model name")), "unknown processor")
+    memory = next(int(line.split()[1]) for line in open("/proc/meminfo") if line.startswith("MemTotal"))
+    return f"{os.cpu_count()} cores, {model}, {memory / (1 << 20):.0f} GiB"
+
+
+def main():
+    if sys.argv[1:2] == ["peer"]:
+        return peer(*sys.argv[2:])
+    program = binary("release")
+    size = size_of(os.environ.get("BENCH_SIZE", "1GB"))
+    flow_size = size_of(os.environ["BENCH_FLOW_SIZE"]) if os.environ.get("BENCH_FLOW_SIZE") else size // 4
+    repeat = int(os.environ.get("BENCH_REPEAT", "3"))
+    print(machine())
+    results = {"machine": machine()}
+    for kind in os.environ.get("BENCH_KINDS", "cloudtrail,vpc-flow").split(","):
+        results[kind] = bench(program, kind, flow_size if kind == "vpc-flow" else size, repeat)
+    if os.environ.get("BENCH_OUTPUT"):
+        pathlib.Path(os.environ["BENCH_OUTPUT"]).write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()
