@@ -10,7 +10,7 @@
 pub mod common {
     /// Version 1.
     pub mod v1 {
-        #![expect(missing_docs, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         tonic::include_proto!("gumshoe.common.v1");
     }
 }
@@ -19,7 +19,7 @@ pub mod common {
 pub mod ingest {
     /// Version 1.
     pub mod v1 {
-        #![expect(missing_docs, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         tonic::include_proto!("gumshoe.ingest.v1");
     }
 }
@@ -28,7 +28,7 @@ pub mod ingest {
 pub mod graph {
     /// Version 1.
     pub mod v1 {
-        #![expect(missing_docs, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         tonic::include_proto!("gumshoe.graph.v1");
     }
 }
@@ -37,7 +37,7 @@ pub mod graph {
 pub mod membership {
     /// Version 1.
     pub mod v1 {
-        #![expect(missing_docs, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         tonic::include_proto!("gumshoe.membership.v1");
     }
 }
@@ -46,7 +46,7 @@ pub mod membership {
 pub mod investigation {
     /// Version 1.
     pub mod v1 {
-        #![expect(missing_docs, clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
         tonic::include_proto!("gumshoe.investigation.v1");
     }
 }

@@ -79,7 +79,7 @@ pub struct GraphLake {
     /// Days that have files, of tables kept by day, in the order of [`Table::ALL`].
     days: RwLock<Vec<HashSet<i64>>>,
     /// Batches in the last commits of each table, in the order of [`Table::ALL`].
-    tails: RwLock<Vec<HashSet<u128>>>,
+    tails: RwLock<Vec<HashSet<String>>>,
 }
 
 impl std::fmt::Debug for GraphLake {
@@ -196,13 +196,13 @@ impl GraphLake {
         if let Some(counts) = read(&self.committed).get(&batch) {
             return Progress::Committed(*counts);
         }
-        if read(&self.tails).iter().any(|tail| tail.contains(&batch)) { Progress::Partial } else { Progress::New }
+        if read(&self.tails).iter().any(|tail| tail.contains(batch_id)) { Progress::Partial } else { Progress::New }
     }
 
     /// Whether a batch is in a table already, of those that are [`Progress::Partial`].
     #[must_use]
     pub fn is_in(&self, table: Table, batch_id: &str) -> bool {
-        read(&self.tails).get(table as usize).is_some_and(|tail| tail.contains(&hash(batch_id)))
+        read(&self.tails).get(table as usize).is_some_and(|tail| tail.contains(batch_id))
     }
 
     /// Commits a group to every table, each with an application transaction a batch, and returns when all are durable.
@@ -225,6 +225,29 @@ impl GraphLake {
             .await?;
         self.commit_table(done, files.remove(&done).unwrap_or_default(), &batches).await?;
         write(&self.committed).extend(group.batches.iter().map(|(id, counts)| (hash(id), *counts)));
+        self.publish().await
+    }
+
+    /// Batches whose events are in the lake, but not all that follows from them: their writer died in between.
+    #[must_use]
+    pub fn unfinished(&self) -> Vec<String> {
+        let (tails, committed) = (read(&self.tails), read(&self.committed));
+        let mut batches: Vec<String> =
+            tails.get(Table::Events as usize).into_iter().flatten().filter(|batch| !committed.contains_key(&hash(batch))).cloned().collect();
+        batches.sort();
+        batches
+    }
+
+    /// Commits what follows from the events of one unfinished batch. The batch stays [`Progress::Partial`]: what was not
+    /// parsed of it is known to its sender only.
+    ///
+    /// # Errors
+    /// [`LakeError`] when a table could not be committed.
+    pub async fn complete(&self, batch_id: &str, files: Vec<DataFile>) -> Result<(), LakeError> {
+        for table in [Table::Edges, Table::Entities, Table::Findings] {
+            let files = files.iter().filter(|file| file.table == table).cloned().collect();
+            self.commit_table(table, files, &[batch_id]).await?;
+        }
         self.publish().await
     }
 
@@ -256,9 +279,9 @@ impl GraphLake {
             // Only batches that are not in every table matter.
             if tail.len() > MAX_TAIL_BATCHES {
                 let committed = read(&self.committed);
-                tail.retain(|batch| !committed.contains_key(batch));
+                tail.retain(|batch| !committed.contains_key(&hash(batch)));
             }
-            tail.extend(batches.iter().map(|batch| hash(batch)));
+            tail.extend(batches.iter().map(|batch| (*batch).to_owned()));
         }
         Ok(())
     }
@@ -331,7 +354,7 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
 }
 
 /// The batches named by the application transactions of a table's last commits.
-async fn tail(table: &DeltaTable) -> Result<HashSet<u128>, LakeError> {
+async fn tail(table: &DeltaTable) -> Result<HashSet<String>, LakeError> {
     let mut batches = HashSet::new();
     let latest = table.snapshot()?.version();
     let log_store = table.log_store();
@@ -339,7 +362,7 @@ async fn tail(table: &DeltaTable) -> Result<HashSet<u128>, LakeError> {
         let Some(bytes) = log_store.read_commit_entry(version).await? else { break };
         for action in deltalake::logstore::get_actions(version, &bytes)? {
             if let Action::Txn(transaction) = action {
-                batches.insert(hash(&transaction.app_id));
+                batches.insert(transaction.app_id);
             }
         }
     }

@@ -29,10 +29,6 @@ pub use datafusion::{
     error::DataFusionError,
     execution::SendableRecordBatchStream,
 };
-pub use datafusion::{
-    common::{ParamValues, ScalarValue},
-    execution::SendableRecordBatchStream,
-};
 pub use file::{DataFile, encode};
 pub use graph::{BatchCounts, GraphLake, Group, Progress};
 pub use store::LakeConfig;

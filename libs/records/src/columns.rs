@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow::{
     array::{
-        Array, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array, Int64Builder, ListArray,
-        RecordBatch, StringArray, StringBuilder, StructArray, UInt8Array, UInt8Builder, UInt64Array, UInt64Builder,
+        ArrayBuilder, ArrayRef, AsArray, BooleanArray, BooleanBuilder, Float64Array, Float64Builder, Int32Array, Int32Builder, Int64Array, Int64Builder,
+        ListArray, RecordBatch, StringArray, StringBuilder, StructArray, UInt8Array, UInt8Builder, UInt64Array, UInt64Builder,
     },
     buffer::{Buffer, OffsetBuffer},
     datatypes::{DataType, Field, Fields, Float64Type, Int32Type, Int64Type, Schema, SchemaRef, UInt8Type, UInt64Type},

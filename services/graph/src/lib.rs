@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`commit`] | the RPC by which ingest hands in batches |
 //! | [`writer`] | grouping, freeing of duplicates, committing in order |
+//! | `stored` | events read back from the lake, to complete what a crash cut short |
 //! | `dedup` | which events a graph has already |
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
@@ -41,6 +42,7 @@ mod rows;
 pub mod rpc;
 mod search;
 mod statistics;
+mod stored;
 mod tabulate;
 pub mod writer;
 

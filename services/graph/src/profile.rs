@@ -1,5 +1,6 @@
 //! An entity summed up over a scope time, compared with the 45 days before it.
 
+use bytes::Bytes;
 use futures::future::try_join3;
 use gumshoe_api::{
     convert::{entity_to_proto, measures_to_proto, time_to_proto, window_to_proto},
@@ -11,12 +12,13 @@ use gumshoe_model::{
     EntityKey, EntityType, TimeWindow, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
+use gumshoe_profiles::{Key, Profiles};
 use gumshoe_runtime::status;
 
 use crate::{
     activity::{self, BASELINE_DAYS, Keep},
     findings,
-    rows::{self, Answer, Parameters},
+    rows::{self, Answer, KEPT, Parameters},
     search,
 };
 
@@ -26,7 +28,14 @@ pub(crate) const MAX_SCOPE_DAYS: i64 = 366;
 /// The profile of `entity`; without a scope, of the 24 hours that end with its last record.
 ///
 /// The scope is widened to whole hours, the grain of edges. `list_size` is the most items in each list.
-pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, scope: Option<TimeWindow>, list_size: usize) -> Answer<EntityProfile> {
+pub(crate) async fn read(
+    lake: &GraphLake,
+    profiles: &Profiles,
+    places: &Places,
+    entity: &EntityKey,
+    scope: Option<TimeWindow>,
+    list_size: usize,
+) -> Answer<EntityProfile> {
     let scope = scope.map(TimeWindow::to_hours);
     if scope.is_some_and(|scope| scope.end().0 - scope.start().0 > MAX_SCOPE_DAYS * MICROS_PER_DAY) {
         return Err(status::invalid_argument("scope", format!("must be at most {MAX_SCOPE_DAYS} days long")));
@@ -42,7 +51,7 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
     let account = if entity.kind == EntityType::Account { &entity.id } else { &summary.account };
     let (found, days, findings) = try_join3(
         activity::read(lake, places, entity, &summary.aliases, scope, Keep::All(list_size)),
-        days_with_records(lake, account, baseline),
+        days_with_records(lake, profiles, account, baseline),
         findings::of_entity(lake, entity, around),
     )
     .await?;
@@ -82,7 +91,20 @@ fn last_day(last: Timestamp) -> Answer<TimeWindow> {
 }
 
 /// Days of `window` with any record of the account; of the graph, if the account is not known.
-pub(crate) async fn days_with_records(lake: &GraphLake, account: &str, window: TimeWindow) -> Answer<u32> {
+///
+/// The many entities of one account ask for the same days: the number is kept.
+pub(crate) async fn days_with_records(lake: &GraphLake, profiles: &Profiles, account: &str, window: TimeWindow) -> Answer<u32> {
+    let request = [window.start().0.to_be_bytes().as_slice(), &window.end().0.to_be_bytes(), account.as_bytes()].concat();
+    let key = Key::new(lake.arn(), "days", lake.version(), &request);
+    let count = async { count_days(lake, account, window).await.map(|days| Bytes::copy_from_slice(&days.to_be_bytes())) };
+    let kept = profiles.get_or_build(&key, KEPT, count).await?;
+    match kept.as_ref().try_into() {
+        Ok(days) => Ok(u32::from_be_bytes(days)),
+        Err(_) => count_days(lake, account, window).await,
+    }
+}
+
+async fn count_days(lake: &GraphLake, account: &str, window: TimeWindow) -> Answer<u32> {
     let mut parameters = Parameters::new();
     let mut condition = parameters.within("time", window);
     if !account.is_empty() {

@@ -15,6 +15,7 @@ use gumshoe_behavior::{Baseline, Calls, Criticality, Input, Kind, New, failures,
 use gumshoe_enrich::Places;
 use gumshoe_lake::GraphLake;
 use gumshoe_model::{EntityKey, EntityType, Finding, TimeWindow, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_profiles::Profiles;
 use gumshoe_runtime::status;
 
 use crate::{
@@ -33,7 +34,7 @@ const MAX_FINDINGS: usize = 1_000;
 const MAX_NEW: usize = 1_000;
 
 /// The risk of `entity` as of `time`. An entity never seen has score 0.
-pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
+pub(crate) async fn read(lake: &GraphLake, profiles: &Profiles, places: &Places, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
     let known = search::summaries(lake, std::slice::from_ref(entity)).await?;
     let Some(summary) = known.get(entity) else { return Ok(answer(entity, time, &[])) };
     let window = |days: i64| {
@@ -45,7 +46,7 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
     let account = if entity.kind == EntityType::Account { &entity.id } else { &summary.account };
     let (found, days, said) = try_join3(
         activity::read(lake, places, entity, &summary.aliases, scope, Keep::New(MAX_NEW)),
-        days_with_records(lake, account, scope.before(BASELINE_DAYS)),
+        days_with_records(lake, profiles, account, scope.before(BASELINE_DAYS)),
         findings::list(lake, &filter, MAX_FINDINGS, None),
     )
     .await?;

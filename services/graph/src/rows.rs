@@ -1,6 +1,6 @@
 //! Reading the lake: query parameters, Arrow columns, windows of time.
 
-use std::fmt::Write as _;
+use std::{fmt::Write as _, time::Duration};
 
 use arrow::{
     array::{Array, AsArray, BooleanArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray},
@@ -18,6 +18,9 @@ pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// Rows of one answer stop at about this many bytes, well under the 4 MiB that gRPC clients accept by default.
 pub(crate) const MAX_ANSWER_BYTES: usize = 3 << 20;
+
+/// How long an answer is kept at most; it is out of use as soon as the lake has a newer version.
+pub(crate) const KEPT: Duration = Duration::from_secs(3_600);
 
 /// Columns of summed measures, in the order that [`Columns::measures`] reads.
 pub(crate) const SUMS: &str = "sum(count) AS count, sum(errors) AS errors, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, \
@@ -114,7 +117,16 @@ impl Parameters {
 
 /// Runs a query.
 pub(crate) async fn stream(lake: &GraphLake, sql: &str, parameters: Parameters) -> Answer<SendableRecordBatchStream> {
-    lake.sql(sql, parameters.0).await.map_err(failure)
+    if !sql.contains(" -> ") {
+        return lake.sql(sql, parameters.0).await.map_err(failure);
+    }
+    // The engine's default dialect cannot read lambdas.
+    let run = async {
+        let session = lake.session().await?;
+        session.sql("SET datafusion.sql_parser.dialect = 'duckdb'").await?;
+        Ok::<_, LakeError>(session.sql(sql).await?.with_param_values(parameters.0)?.execute_stream().await?)
+    };
+    run.await.map_err(failure)
 }
 
 /// Runs a query and hands each batch to `read`; stops when it returns false.

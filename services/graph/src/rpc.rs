@@ -1,6 +1,6 @@
 //! The graph service's RPCs: decode, call, encode.
 
-use std::{pin::Pin, sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc};
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, TryStreamExt, stream};
@@ -24,12 +24,10 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     chain, events, findings, neighbors, profile, risk,
-    rows::{self, Answer, Page},
+    rows::{self, Answer, KEPT, Page},
     search, statistics,
 };
 
-/// How long an answer is kept at most; it is dropped from use as soon as the lake has a newer version.
-const KEPT: Duration = Duration::from_secs(3_600);
 /// Risks are as of a time rounded down to this, so that callers within it share one.
 const RISK_GRAIN_MICROS: i64 = 60_000_000;
 /// Entities of one batch whose risk is computed at the same time.
@@ -122,7 +120,7 @@ impl Graph {
 
     async fn risk(&self, graph: &GraphArn, lake: &GraphLake, entity: EntityKey, time: Timestamp) -> Answer<proto::Risk> {
         let request = proto::GetRiskRequest { entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)), ..Default::default() };
-        self.kept("risk", graph, lake.version(), &request, || risk::read(lake, &self.places, &entity, time)).await
+        self.kept("risk", graph, lake.version(), &request, || risk::read(lake, &self.profiles, &self.places, &entity, time)).await
     }
 }
 
@@ -165,7 +163,7 @@ impl GraphService for Graph {
         let entity = convert::entity_from_proto("entity", body.entity.as_ref()).map_err(field)?;
         let scope = convert::window_from_proto("scope", body.scope.as_ref()).map_err(field)?;
         let size = rows::page_size("list_size", body.list_size, 50)?;
-        let build = || profile::read(&lake, &self.places, &entity, scope, size);
+        let build = || profile::read(&lake, &self.profiles, &self.places, &entity, scope, size);
         let profile = self.kept("profile", &graph, lake.version(), &body, build).await?;
         Ok(Response::new(proto::GetEntityProfileResponse { profile: Some(profile) }))
     }

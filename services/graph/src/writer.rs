@@ -15,7 +15,7 @@ use std::{
 use arrow::array::{Array, RecordBatch, StringArray, StringBuilder};
 use gumshoe_api::graph::v1::DeadLetterRecord;
 use gumshoe_enrich::Places;
-use gumshoe_lake::{BatchCounts, GraphLake, Group, LakeError, Progress, Table};
+use gumshoe_lake::{BatchCounts, DataFile, GraphLake, Group, LakeError, Progress, Table};
 use gumshoe_model::Timestamp;
 use gumshoe_records::columns::EventRows;
 use hashbrown::HashSet;
@@ -28,7 +28,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     dedup::{Known, number},
-    extract::Extraction,
+    extract::{Extraction, Graph},
+    stored,
     tabulate::{self, Dead, Received},
 };
 
@@ -127,10 +128,27 @@ impl Line {
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// Completes batches whose writer died between two commits: nobody may send them again.
+    async fn complete_unfinished(&self) -> Result<(), LakeError> {
+        for batch_id in self.lake.unfinished() {
+            let (source_object, events, ids) = stored::events_of(&self.lake, &batch_id).await?;
+            let received = Received { batch_id: &batch_id, source_object: &source_object, keep: vec![true; events.num_rows()], events: &events, ids };
+            let mut extraction = Extraction::new();
+            extraction.add(0, &EventRows::new(&events)?, &received.keep);
+            let files = derived(&mut extraction.finish(), &[received], &self.places)?;
+            self.lake.complete(&batch_id, files).await?;
+            tracing::info!(batch_id, "completed a batch whose writer had died");
+        }
+        Ok(())
+    }
+
     /// The first step: groups batches and frees them of duplicates.
     async fn group(self: Arc<Self>, mut received: mpsc::Receiver<(Batch, Reply)>, groups: mpsc::Sender<Prepared>) {
         let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get) + 1));
         let mut kept_back: Option<Batch> = None;
+        if let Err(error) = self.complete_unfinished().await {
+            tracing::warn!(error = &error as &dyn std::error::Error, graph = %self.lake.arn(), "unfinished batches wait for the next start");
+        }
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let mut group: Vec<Batch> = Vec::new();
@@ -268,8 +286,8 @@ impl Line {
                 }
                 Err(error) => Err(error),
             };
-            if let (Err(error), true) = (&result, current) {
-                tracing::warn!(error = &error as &dyn std::error::Error, graph = %self.lake.arn(), "a group was not committed");
+            if current && let Err(error) = &result {
+                tracing::warn!(error = error as &dyn std::error::Error, graph = %self.lake.arn(), "a group was not committed");
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 self.known.lock().await.clear();
                 if let Err(error) = self.lake.refresh().await {
@@ -309,11 +327,17 @@ fn prepare(group: &[Batch], keeps: Vec<Vec<Vec<bool>>>, places: &Places, now: Ti
     }
     let mut graph = extraction.finish();
     let mut files = tabulate::events(&received)?;
-    files.extend(tabulate::edges(&mut graph, places)?);
-    files.extend(tabulate::entities(&graph)?);
-    files.extend(tabulate::findings(&graph.findings, &received)?);
+    files.extend(derived(&mut graph, &received, places)?);
     files.extend(tabulate::dead_letters(&dead, now)?);
     Ok(Group { batches, files })
+}
+
+/// Files of all that follows from events.
+fn derived(graph: &mut Graph<'_>, received: &[Received<'_>], places: &Places) -> Result<Vec<DataFile>, LakeError> {
+    let mut files = tabulate::edges(graph, places)?;
+    files.extend(tabulate::entities(graph)?);
+    files.extend(tabulate::findings(&graph.findings, received)?);
+    Ok(files)
 }
 
 /// Every event's id: its own, or one made of its batch and place. `before` is the number of rows in earlier parts.
