@@ -1,2 +1,7 @@
 //! The `gumshoe-gateway` process.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gumshoe_runtime::main(gumshoe_gateway::run, gumshoe_gateway::migrate)
+}

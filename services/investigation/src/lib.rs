@@ -1,1 +1,70 @@
-//! gumshoe-investigation.
+//! Investigation: what analysts decide about findings.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`verdict`] | verdicts and their rules |
+//! | [`store`] | where they are kept, in SQL |
+//! | [`rpc`] | the gRPC service |
+//! | [`config`], [`error`] | configuration and errors |
+
+use std::sync::Arc;
+
+use futures::FutureExt as _;
+use gumshoe_runtime::{PageTokens, Server, Shutdown, SystemClock, status::Chain};
+use secrecy::ExposeSecret as _;
+use tokio::net::TcpListener;
+
+pub mod config;
+pub mod error;
+pub mod rpc;
+pub mod store;
+pub mod verdict;
+
+pub use config::Config;
+pub use error::Error;
+
+use rpc::Investigation;
+use store::{Store as _, sql::SqlStore};
+
+/// The service's name, to which tokens are addressed.
+pub const SERVICE: &str = "investigation";
+
+/// Opens the store, whose schema must be up to date, and serves until shutdown is requested.
+///
+/// # Errors
+/// [`Error`].
+pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let store = Arc::new(SqlStore::open(&config.store).await?);
+    let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
+    let investigation = Investigation::new(store.clone(), Arc::new(SystemClock), page_tokens);
+    let ready = {
+        let store = store.clone();
+        move || {
+            let store = store.clone();
+            async move { store.ready().await.map_err(|error| Chain(&error).to_string()) }.boxed()
+        }
+    };
+    let close = move || {
+        async move {
+            store.close().await;
+            Ok(())
+        }
+        .boxed()
+    };
+    Server::new(SERVICE, config.trust.verifier(SERVICE)?, shutdown)
+        .options(&config.server)
+        .health_names(rpc::NAMES)
+        .ready_check(ready)
+        .on_flush("store", close)
+        .serve(listener, investigation.routes(config.server.max_message_bytes))
+        .await?;
+    Ok(())
+}
+
+/// Brings the schema up to date; creates the file of SQLite if it is missing.
+///
+/// # Errors
+/// [`Error::Store`].
+pub async fn migrate(config: Config) -> Result<(), Error> {
+    Ok(SqlStore::migrate(&config.store).await?)
+}

@@ -1,2 +1,7 @@
 //! The `gumshoe-investigation` process.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gumshoe_runtime::main(gumshoe_investigation::run, gumshoe_investigation::migrate)
+}

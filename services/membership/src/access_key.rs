@@ -34,6 +34,12 @@ impl AccessKeyId {
     }
 }
 
+impl fmt::Display for AccessKeyId {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
 impl FromStr for AccessKeyId {
     type Err = Invalid;
 

@@ -55,7 +55,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             async move { store.ready().await.map_err(|error| Chain(&error).to_string()) }.boxed()
         }
     };
-    let close = move || async move { Ok(store.close().await) }.boxed();
+    let close = move || {
+        async move {
+            store.close().await;
+            Ok(())
+        }
+        .boxed()
+    };
     Server::new(SERVICE, config.trust.verifier(SERVICE)?, shutdown)
         .options(&config.server)
         .health_names(rpc::NAMES)

@@ -1,0 +1,130 @@
+//! The gRPC service: decode, call, encode. Everything is held to the graph that the call was allowed for.
+
+use std::{str::FromStr, sync::Arc};
+
+use gumshoe_api::{
+    convert::{FieldError, time_to_proto},
+    investigation::v1::{
+        self as api,
+        investigation_service_server::{InvestigationService, InvestigationServiceServer},
+    },
+};
+use gumshoe_model::{GraphArn, Invalid};
+use gumshoe_runtime::{Caller, Clock, PageTokens, Scope};
+use tonic::{Request, Response, Status, service::Routes};
+
+use crate::{
+    error::Refusal,
+    store::Store,
+    verdict::{FindingId, Kind, NewVerdict, Verdict},
+};
+
+/// Full name of the service, for health.
+pub const NAMES: &[&str] = &["gumshoe.investigation.v1.InvestigationService"];
+
+/// Only the gateway has checked a principal's policies.
+const GATEWAY: &str = "gateway";
+const DEFAULT_PAGE: u32 = 50;
+const MAX_PAGE: u32 = 200;
+const MAX_BATCH: usize = 100;
+
+/// The service's state; clones share it.
+#[derive(Clone)]
+pub struct Investigation {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    page_tokens: PageTokens,
+}
+
+impl Investigation {
+    /// Puts the parts together.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, page_tokens: PageTokens) -> Self {
+        Self { store, clock, page_tokens }
+    }
+
+    /// The service.
+    #[must_use]
+    pub fn routes(&self, max_message_bytes: usize) -> Routes {
+        Routes::new(InvestigationServiceServer::new(self.clone()).max_decoding_message_size(max_message_bytes))
+    }
+}
+
+#[tonic::async_trait]
+impl InvestigationService for Investigation {
+    async fn create_verdict(&self, request: Request<api::CreateVerdictRequest>) -> Result<Response<api::CreateVerdictResponse>, Status> {
+        let graph = authorized(&request, "gumshoe:CreateVerdict", &request.get_ref().graph_arn)?;
+        let author = Caller::of(&request)?.principal.clone();
+        let message = request.into_inner();
+        let verdict = NewVerdict {
+            finding: parsed("finding_id", &message.finding_id)?,
+            kind: Kind::from_proto(message.kind).ok_or_else(|| Refusal::field("kind", "is required and must be a known kind"))?,
+            note: parsed("note", &message.note)?,
+            author,
+            request: Some(message.request_id.as_str()).filter(|id| !id.is_empty()).map(|id| parsed("request_id", id)).transpose()?,
+        };
+        let verdict = self.store.create_verdict(&graph, &verdict, self.clock.now()).await.map_err(Refusal::from)?;
+        Ok(Response::new(api::CreateVerdictResponse { verdict: Some(verdict_to_proto(&verdict)) }))
+    }
+
+    async fn batch_get_verdicts(&self, request: Request<api::BatchGetVerdictsRequest>) -> Result<Response<api::BatchGetVerdictsResponse>, Status> {
+        let graph = authorized(&request, "detective:SearchGraph", &request.get_ref().graph_arn)?;
+        let message = request.into_inner();
+        if !(1..=MAX_BATCH).contains(&message.finding_ids.len()) {
+            return Err(Refusal::field("finding_ids", format!("must hold 1 to {MAX_BATCH} findings")).into());
+        }
+        let findings: Vec<FindingId> =
+            message.finding_ids.iter().enumerate().map(|(index, id)| parsed(&format!("finding_ids[{index}]"), id)).collect::<Result<_, _>>()?;
+        let in_force = self.store.verdicts_in_force(&graph, &findings).await.map_err(Refusal::from)?;
+        let verdicts = findings.iter().filter_map(|finding| in_force.get(finding)).map(verdict_to_proto).collect();
+        Ok(Response::new(api::BatchGetVerdictsResponse { verdicts }))
+    }
+
+    async fn list_verdicts(&self, request: Request<api::ListVerdictsRequest>) -> Result<Response<api::ListVerdictsResponse>, Status> {
+        let graph = authorized(&request, "detective:SearchGraph", &request.get_ref().graph_arn)?;
+        let message = request.into_inner();
+        let finding: FindingId = parsed("finding_id", &message.finding_id)?;
+        let limit = match u32::try_from(message.page_size) {
+            Ok(0) => DEFAULT_PAGE,
+            Ok(size) if size <= MAX_PAGE => size,
+            _ => return Err(Refusal::field("page_size", format!("must be 0 to {MAX_PAGE}")).into()),
+        };
+        let scope = Scope::new("ListVerdicts", &message.graph_arn, &message.finding_id);
+        let before: Option<i64> = self.page_tokens.resume(&message.page_token, &scope)?;
+        let mut verdicts = self.store.list_verdicts(&graph, &finding, before, limit + 1).await.map_err(Refusal::from)?;
+        let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = verdicts.len() > limit;
+        verdicts.truncate(limit);
+        let next_page_token = match verdicts.last() {
+            Some(last) if more => self.page_tokens.seal(&last.sequence, &scope)?,
+            _ => String::new(),
+        };
+        Ok(Response::new(api::ListVerdictsResponse { verdicts: verdicts.iter().map(verdict_to_proto).collect(), next_page_token }))
+    }
+}
+
+/// The graph that the gateway has allowed this very action on.
+fn authorized<T>(request: &Request<T>, action: &str, graph_arn: &str) -> Result<GraphArn, Refusal> {
+    let caller = Caller::of(request)?;
+    caller.require_issuer(&[GATEWAY])?;
+    if caller.action != action {
+        return Err(Refusal::Action);
+    }
+    Ok(caller.require_graph(graph_arn)?)
+}
+
+fn parsed<T: FromStr<Err = Invalid>>(field: &str, value: &str) -> Result<T, Refusal> {
+    value.parse().map_err(|error: Invalid| Refusal::Field(FieldError::new(field, error.reason)))
+}
+
+fn verdict_to_proto(verdict: &Verdict) -> api::Verdict {
+    let NewVerdict { finding, kind, note, author, .. } = &verdict.content;
+    api::Verdict {
+        id: verdict.id.clone(),
+        finding_id: finding.as_str().to_owned(),
+        kind: kind.to_proto().into(),
+        note: note.as_str().to_owned(),
+        author_arn: author.clone(),
+        create_time: Some(time_to_proto(verdict.create_time)),
+    }
+}

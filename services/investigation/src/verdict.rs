@@ -1,0 +1,180 @@
+//! Verdicts: what an analyst decided about a finding.
+
+use std::str::FromStr;
+
+use gumshoe_api::investigation::v1 as api;
+use gumshoe_model::{Invalid, Timestamp};
+
+/// A finding's id: its ARN or what its product gives, 1 to 2048 bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct FindingId(String);
+
+impl FindingId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for FindingId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        text(value, (1..=2_048).contains(&value.len())).map(Self).ok_or_else(|| Invalid::new("finding id", value, "expected 1 to 2048 bytes"))
+    }
+}
+
+/// Why, at most 4096 characters; may be empty.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note(String);
+
+impl Note {
+    /// The note as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for Note {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        text(value, value.chars().count() <= 4_096).map(Self).ok_or_else(|| Invalid::new("note", value, "expected at most 4096 characters"))
+    }
+}
+
+/// A caller's own id for a request, 1 to 64 characters.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RequestId(String);
+
+impl RequestId {
+    /// The id as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for RequestId {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        text(value, (1..=64).contains(&value.chars().count())).map(Self).ok_or_else(|| Invalid::new("request id", value, "expected at most 64 characters"))
+    }
+}
+
+/// NUL is refused everywhere, because Postgres cannot store it.
+fn text(value: &str, fits: bool) -> Option<String> {
+    (fits && !value.contains('\0')).then(|| value.to_owned())
+}
+
+/// What a finding turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// An attack.
+    TruePositive,
+    /// The detector was wrong.
+    FalsePositive,
+    /// The detector was right, but it was allowed.
+    Benign,
+    /// Taken back: open again.
+    Reopened,
+}
+
+impl Kind {
+    const ALL: [Self; 4] = [Self::TruePositive, Self::FalsePositive, Self::Benign, Self::Reopened];
+
+    /// The name in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::TruePositive => "TRUE_POSITIVE",
+            Self::FalsePositive => "FALSE_POSITIVE",
+            Self::Benign => "BENIGN",
+            Self::Reopened => "REOPENED",
+        }
+    }
+
+    /// The kind of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == name)
+    }
+
+    /// As in messages.
+    #[must_use]
+    pub fn to_proto(self) -> api::VerdictKind {
+        match self {
+            Self::TruePositive => api::VerdictKind::TruePositive,
+            Self::FalsePositive => api::VerdictKind::FalsePositive,
+            Self::Benign => api::VerdictKind::Benign,
+            Self::Reopened => api::VerdictKind::Reopened,
+        }
+    }
+
+    /// Out of a message; `None` for unspecified or unknown numbers.
+    #[must_use]
+    pub fn from_proto(number: i32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.to_proto() as i32 == number)
+    }
+}
+
+/// A decision to record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewVerdict {
+    /// The finding.
+    pub finding: FindingId,
+    /// The decision.
+    pub kind: Kind,
+    /// Why.
+    pub note: Note,
+    /// The ARN of the principal who decided.
+    pub author: String,
+    /// The caller's id for it, if it gave one.
+    pub request: Option<RequestId>,
+}
+
+/// A decision as recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verdict {
+    /// Its id, a UUID.
+    pub id: String,
+    /// Its place in the finding's history, from 1.
+    pub sequence: i64,
+    /// What was decided.
+    pub content: NewVerdict,
+    /// When.
+    pub create_time: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_agree_with_the_messages_by_name() {
+        for kind in Kind::ALL {
+            assert_eq!(kind.to_proto().as_str_name(), format!("VERDICT_KIND_{}", kind.as_str()));
+            assert_eq!(Kind::from_name(kind.as_str()), Some(kind));
+            assert_eq!(Kind::from_proto(kind.to_proto() as i32), Some(kind));
+        }
+        assert_eq!(Kind::from_proto(0), None);
+        assert_eq!(Kind::from_proto(99), None);
+    }
+
+    #[test]
+    fn texts_have_limits() {
+        assert!("a".repeat(2_048).parse::<FindingId>().is_ok());
+        for bad in [String::new(), "a".repeat(2_049), "a\0".to_owned()] {
+            assert!(bad.parse::<FindingId>().is_err());
+        }
+        assert!("ü".repeat(4_096).parse::<Note>().is_ok());
+        assert!("".parse::<Note>().is_ok());
+        assert!("ü".repeat(4_097).parse::<Note>().is_err());
+        assert!("r".repeat(64).parse::<RequestId>().is_ok());
+        assert!("r".repeat(65).parse::<RequestId>().is_err());
+        assert!("".parse::<RequestId>().is_err());
+    }
+}
