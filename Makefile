@@ -3,7 +3,7 @@
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/gumshoe/target
 CARGO ?= cargo
 CORPUS ?=
-FUZZ_TIME ?= 60
+FUZZ_CASES ?= 20000
 
 .DEFAULT_GOAL := help
 .PHONY: help build format check test conformance demo bench fuzz
@@ -37,5 +37,6 @@ demo: ## Sample logs into a running server, then a look at them (DEMO_KEEP=0 sto
 bench: ## Ingest side by side with DuckDB and ClickHouse (BENCH_SIZE=1GB)
 	bash tests/bench/run
 
-fuzz: ## Random bytes into the parsers for FUZZ_TIME seconds
-	PROPTEST_CASES=$$(( $(FUZZ_TIME) * 500 )) $(CARGO) test --locked --release -p gumshoe-records -p gumshoe-iam -- proptest fuzz
+fuzz: ## Property tests of parsers and policies with FUZZ_CASES cases each, and libFuzzer where cargo-fuzz is installed
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked -p gumshoe-records -p gumshoe-iam --test laws --test documents --test decisions
+	@if command -v cargo-fuzz >/dev/null; then cd libs/iam && $(CARGO) +nightly fuzz run evaluate -- -max_total_time=60; fi
