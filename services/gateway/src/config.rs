@@ -104,7 +104,14 @@ impl Keys {
     /// Public keys in a file, with default times.
     #[must_use]
     pub fn public_key(path: PathBuf) -> Self {
-        Self { public_key: Some(path), jwks_file: None, jwks_url: None, max_age_seconds: max_age_seconds(), refetch_seconds: refetch_seconds(), max_stale_seconds: max_stale_seconds() }
+        Self {
+            public_key: Some(path),
+            jwks_file: None,
+            jwks_url: None,
+            max_age_seconds: max_age_seconds(),
+            refetch_seconds: refetch_seconds(),
+            max_stale_seconds: max_stale_seconds(),
+        }
     }
 }
 

@@ -48,7 +48,8 @@ impl Correlation {
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let sent = headers.get(&TRACE_PARENT).and_then(|value| value.to_str().ok()).filter(|value| is_trace_parent(value));
-        let trace_parent = sent.map_or_else(|| format!("00-{:032x}-{:016x}-01", uuid::Uuid::new_v4().as_u128(), uuid::Uuid::new_v4().as_u64_pair().0), str::to_owned);
+        let trace_parent =
+            sent.map_or_else(|| format!("00-{:032x}-{:016x}-01", uuid::Uuid::new_v4().as_u128(), uuid::Uuid::new_v4().as_u64_pair().0), str::to_owned);
         Self { request_id: uuid::Uuid::now_v7().to_string(), trace_parent }
     }
 

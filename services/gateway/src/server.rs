@@ -16,9 +16,17 @@ use tonic::{
     service::Routes,
     transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming},
 };
-use tonic_health::{ServingStatus, pb::health_server::HealthServer, server::{HealthReporter, HealthService}};
+use tonic_health::{
+    ServingStatus,
+    pb::health_server::HealthServer,
+    server::{HealthReporter, HealthService},
+};
 
-use crate::{config::{Config, Limits}, error::Error, proxy::Gateway};
+use crate::{
+    config::{Config, Limits},
+    error::Error,
+    proxy::Gateway,
+};
 
 /// HTTP/2 windows that let one stream of large batches fill a fast network.
 const STREAM_WINDOW_BYTES: u32 = 2 << 20;

@@ -103,7 +103,11 @@ async fn a_repeated_request_is_recorded_once() {
     let service = Service::start().await;
     let first = service.create("f", api::VerdictKind::Benign, "r").await;
     assert_eq!(service.create("f", api::VerdictKind::Benign, "r").await, first);
-    refused(service.client(CREATE, GRAPH).create_verdict(create("f", api::VerdictKind::TruePositive, "r")).await, Code::FailedPrecondition, ErrorReason::Conflict);
+    refused(
+        service.client(CREATE, GRAPH).create_verdict(create("f", api::VerdictKind::TruePositive, "r")).await,
+        Code::FailedPrecondition,
+        ErrorReason::Conflict,
+    );
     assert_eq!(service.client(READ, GRAPH).list_verdicts(list("f", 0, "")).await.unwrap().into_inner().verdicts, [first]);
 }
 
@@ -128,7 +132,9 @@ async fn fields_are_checked() {
     let service = Service::start().await;
     let long_note = api::CreateVerdictRequest { note: "x".repeat(4_097), ..create("f", api::VerdictKind::Benign, "") };
     let long_id = "r".repeat(65);
-    for bad in [create("", api::VerdictKind::Benign, ""), create("f", api::VerdictKind::Unspecified, ""), create("f", api::VerdictKind::Benign, &long_id), long_note] {
+    for bad in
+        [create("", api::VerdictKind::Benign, ""), create("f", api::VerdictKind::Unspecified, ""), create("f", api::VerdictKind::Benign, &long_id), long_note]
+    {
         refused(service.client(CREATE, GRAPH).create_verdict(bad).await, Code::InvalidArgument, ErrorReason::InvalidField);
     }
     let mut client = service.client(READ, GRAPH);

@@ -98,7 +98,8 @@ impl Configuration for Config {
         if self.store.connections == 0 {
             return Err(ConfigError::key("store.connections", "must be at least 1"));
         }
-        let region = |region: &String| (2..=20).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
+        let region =
+            |region: &String| (2..=20).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         if self.regions.is_empty() || !self.regions.iter().all(region) {
             return Err(ConfigError::key("regions", "must hold at least one region such as `us-east-1`"));
         }

@@ -122,7 +122,9 @@ impl From<Refusal> for Status {
                 status::unavailable("the membership store").into()
             }
             // The first three are handled where they mean something; here they would be a fault of this program.
-            Refusal::Store(error @ (StoreError::NotFound | StoreError::AlreadyExists | StoreError::QuotaExceeded | StoreError::Fault(_))) => status::internal(&error).into(),
+            Refusal::Store(error @ (StoreError::NotFound | StoreError::AlreadyExists | StoreError::QuotaExceeded | StoreError::Fault(_))) => {
+                status::internal(&error).into()
+            }
             Refusal::Bearer(error) => status::internal(&error).into(),
         }
     }

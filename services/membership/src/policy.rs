@@ -18,7 +18,8 @@ pub const MAX_DOCUMENT_SIZE: usize = 6_144;
 /// The managed policy that allows everything Gumshoe has.
 pub const ADMINISTRATOR: &str = "GumshoeAdministrator";
 
-const ADMINISTRATOR_DOCUMENT: &str = r#"{"Version":"2012-10-17","Statement":[{"Sid":"Everything","Effect":"Allow","Action":["detective:*","gumshoe:*"],"Resource":"*"}]}"#;
+const ADMINISTRATOR_DOCUMENT: &str =
+    r#"{"Version":"2012-10-17","Statement":[{"Sid":"Everything","Effect":"Allow","Action":["detective:*","gumshoe:*"],"Resource":"*"}]}"#;
 
 /// A document that cannot be a policy; the message is AWS's where AWS has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -5,7 +5,8 @@ use std::{str::FromStr, sync::Arc};
 use gumshoe_api::{
     convert::FieldError,
     membership::v1::{
-        credential_service_server::CredentialServiceServer, membership_service_server::MembershipServiceServer, principal_service_server::PrincipalServiceServer,
+        credential_service_server::CredentialServiceServer, membership_service_server::MembershipServiceServer,
+        principal_service_server::PrincipalServiceServer,
     },
 };
 use gumshoe_model::{AccountId, GraphArn, Invalid};

@@ -169,7 +169,9 @@ async fn accounts_are_registered_once_and_listed_page_by_page() {
     let second = client.list_accounts(next.clone()).await.unwrap().into_inner();
     assert_eq!((second.accounts[0].account_id.as_str(), second.next_page_token.as_str()), (OTHER, ""));
     refused(service.membership(OTHER, "gumshoe:ListAccounts").list_accounts(next).await, Code::InvalidArgument, ErrorReason::InvalidPageToken);
-    assert!(service.membership(OTHER, "gumshoe:ListAccounts").list_accounts(api::ListAccountsRequest::default()).await.unwrap().into_inner().accounts.is_empty());
+    assert!(
+        service.membership(OTHER, "gumshoe:ListAccounts").list_accounts(api::ListAccountsRequest::default()).await.unwrap().into_inner().accounts.is_empty()
+    );
     let too_many = api::ListAccountsRequest { page_size: 201, page_token: String::new() };
     refused(client.list_accounts(too_many).await, Code::InvalidArgument, ErrorReason::InvalidField);
 }
@@ -190,11 +192,17 @@ async fn an_account_has_one_graph_a_region() {
     let get = |arn: &str| api::GetGraphRequest { graph_arn: arn.to_owned() };
     let got = service.on_graph(ACCOUNT, "detective:GetGraphIngestState", &graph).get_graph(get(&graph)).await.unwrap().into_inner().graph.unwrap();
     assert_eq!(got.arn, graph);
-    refused(service.on_graph(ACCOUNT, "detective:GetGraphIngestState", &graph).get_graph(get(&foreign)).await, Code::PermissionDenied, ErrorReason::AccessDenied);
+    refused(
+        service.on_graph(ACCOUNT, "detective:GetGraphIngestState", &graph).get_graph(get(&foreign)).await,
+        Code::PermissionDenied,
+        ErrorReason::AccessDenied,
+    );
     // Even with a token for it: an account sees no graph but its own.
     let missing = "arn:aws:detective:us-east-1:222222222222:graph:00000000000000000000000000000000";
-    let foreign_text = refused(service.on_graph(ACCOUNT, "detective:GetGraphIngestState", &foreign).get_graph(get(&foreign)).await, Code::NotFound, ErrorReason::NotFound);
-    let missing_text = refused(service.on_graph(OTHER, "detective:GetGraphIngestState", missing).get_graph(get(missing)).await, Code::NotFound, ErrorReason::NotFound);
+    let foreign_text =
+        refused(service.on_graph(ACCOUNT, "detective:GetGraphIngestState", &foreign).get_graph(get(&foreign)).await, Code::NotFound, ErrorReason::NotFound);
+    let missing_text =
+        refused(service.on_graph(OTHER, "detective:GetGraphIngestState", missing).get_graph(get(missing)).await, Code::NotFound, ErrorReason::NotFound);
     assert_eq!(foreign_text.replace(&foreign, ""), missing_text.replace(missing, ""));
 }
 
@@ -231,7 +239,8 @@ async fn principals_of_other_accounts_do_not_exist() {
     let foreign = service.create_principal(OTHER, "user/bob").await.unwrap();
     let missing = "arn:aws:iam::111111111111:user/nobody";
     for arn in [foreign.as_str(), missing] {
-        let text = |outcome: Result<(), Status>| assert_eq!(refused(outcome, Code::NotFound, ErrorReason::NotFound), format!("principal `{arn}` does not exist"));
+        let text =
+            |outcome: Result<(), Status>| assert_eq!(refused(outcome, Code::NotFound, ErrorReason::NotFound), format!("principal `{arn}` does not exist"));
         text(service.create_key(ACCOUNT, arn).await.map(|_| ()));
         text(service.put_policy(ACCOUNT, arn, "p", ALLOW).await.map(|_| ()));
         let request = api::ListAccessKeysRequest { principal_arn: arn.to_owned() };
@@ -351,7 +360,8 @@ async fn wrong_disabled_and_deleted_keys_look_the_same() {
 #[tokio::test]
 async fn the_first_administrator_is_made_once() {
     let service = Service::start().await;
-    let bootstrap = || gumshoe_membership::bootstrap(&service.config.store, ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap(), &service.config.regions);
+    let bootstrap =
+        || gumshoe_membership::bootstrap(&service.config.store, ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap(), &service.config.regions);
     let made = bootstrap().await.unwrap().unwrap();
     assert_eq!(made.principal.to_string(), ADMINISTRATOR);
     assert!(!format!("{made:?}").contains(made.secret_access_key.expose_secret()));

@@ -106,7 +106,10 @@ impl MembershipService for Membership {
             message.account_ids.iter().enumerate().map(|(index, id)| parsed(&format!("account_ids[{index}]"), id)).collect::<Result<_, _>>()?;
         let outcomes = self.0.store.delete_members(&graph, &accounts).await;
         let (deleted, unprocessed_accounts) = split(outcomes.map_err(Refusal::about("graph", &message.graph_arn, MEMBER_QUOTA))?);
-        Ok(Response::new(api::DeleteMembersResponse { account_ids: deleted.into_iter().map(|(account, ())| account.to_string()).collect(), unprocessed_accounts }))
+        Ok(Response::new(api::DeleteMembersResponse {
+            account_ids: deleted.into_iter().map(|(account, ())| account.to_string()).collect(),
+            unprocessed_accounts,
+        }))
     }
 }
 

@@ -38,7 +38,8 @@ impl PrincipalService for Membership {
         let message = request.into_inner();
         let scope = Scope::new("ListPrincipals", caller.as_str(), "");
         let page = self.page(&scope, message.page_size, &message.page_token)?;
-        let mut principals = self.0.store.list_principals(&caller, after::<PrincipalName>(page.after)?.as_ref(), page.limit + 1).await.map_err(Refusal::from)?;
+        let mut principals =
+            self.0.store.list_principals(&caller, after::<PrincipalName>(page.after)?.as_ref(), page.limit + 1).await.map_err(Refusal::from)?;
         let next_page_token = self.next_page(&scope, &mut principals, page.limit, |principal| principal.name.as_str().to_owned())?;
         let principals = principals.iter().map(|principal| principal_to_proto(&caller, principal)).collect();
         Ok(Response::new(api::ListPrincipalsResponse { principals, next_page_token }))
@@ -97,7 +98,10 @@ impl PrincipalService for Membership {
         Ok(Response::new(api::PutPrincipalPolicyResponse { policy: Some(policy_to_proto(&policy)) }))
     }
 
-    async fn list_principal_policies(&self, request: Request<api::ListPrincipalPoliciesRequest>) -> Result<Response<api::ListPrincipalPoliciesResponse>, Status> {
+    async fn list_principal_policies(
+        &self,
+        request: Request<api::ListPrincipalPoliciesRequest>,
+    ) -> Result<Response<api::ListPrincipalPoliciesResponse>, Status> {
         let caller = authorized(&request, "gumshoe:ListPrincipalPolicies")?;
         let arn = request.into_inner().principal_arn;
         let name = owned_principal(&caller, &arn)?;
@@ -105,7 +109,10 @@ impl PrincipalService for Membership {
         Ok(Response::new(api::ListPrincipalPoliciesResponse { policies: policies.iter().map(policy_to_proto).collect() }))
     }
 
-    async fn delete_principal_policy(&self, request: Request<api::DeletePrincipalPolicyRequest>) -> Result<Response<api::DeletePrincipalPolicyResponse>, Status> {
+    async fn delete_principal_policy(
+        &self,
+        request: Request<api::DeletePrincipalPolicyRequest>,
+    ) -> Result<Response<api::DeletePrincipalPolicyResponse>, Status> {
         let caller = authorized(&request, "gumshoe:DeletePrincipalPolicy")?;
         let message = request.into_inner();
         let principal = owned_principal(&caller, &message.principal_arn)?;
@@ -140,5 +147,9 @@ fn key_to_proto(account: &AccountId, key: &AccessKey) -> api::AccessKey {
 }
 
 pub(super) fn policy_to_proto(policy: &Policy) -> api::PrincipalPolicy {
-    api::PrincipalPolicy { name: policy.name.as_str().to_owned(), document: policy.document.json().to_owned(), update_time: Some(time_to_proto(policy.update_time)) }
+    api::PrincipalPolicy {
+        name: policy.name.as_str().to_owned(),
+        document: policy.document.json().to_owned(),
+        update_time: Some(time_to_proto(policy.update_time)),
+    }
 }

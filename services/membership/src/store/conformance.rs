@@ -219,7 +219,7 @@ async fn members_follow_their_rules(fixture: Fixture) {
 
     let other = graph_of(&fixture, 5).await;
     assert!(store.list_members(&other, None, 10).await.unwrap().is_empty());
-    let outcomes = store.delete_members(&graph, &[id(2), id(4), id(1)], ).await.unwrap();
+    let outcomes = store.delete_members(&graph, &[id(2), id(4), id(1)]).await.unwrap();
     assert_eq!(outcomes, [(id(2), Ok(())), (id(4), Err(Unprocessed::IsNoMember)), (id(1), Err(Unprocessed::IsAdministrator))]);
     assert_eq!(store.list_members(&graph, None, 10).await.unwrap().len(), 1);
     let missing = Graph::new("us-east-1", &id(1), NOW).unwrap().arn;

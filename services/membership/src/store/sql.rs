@@ -82,7 +82,9 @@ impl Store for SqlStore {
             .await
             .map_err(failure)?
             .iter()
-            .map(|row| Ok(Account { id: parsed(row, "account_id")?, name: parsed(row, "name")?, email: parsed(row, "email")?, create_time: time(row, "create_time")? }))
+            .map(|row| {
+                Ok(Account { id: parsed(row, "account_id")?, name: parsed(row, "name")?, email: parsed(row, "email")?, create_time: time(row, "create_time")? })
+            })
             .collect()
     }
 
@@ -100,7 +102,8 @@ impl Store for SqlStore {
     }
 
     async fn graph(&self, arn: &GraphArn) -> Result<Graph, StoreError> {
-        let row = sqlx::query("SELECT arn, create_time FROM graphs WHERE arn = $1").bind(arn.to_string()).fetch_optional(&self.0.pool).await.map_err(failure)?;
+        let row =
+            sqlx::query("SELECT arn, create_time FROM graphs WHERE arn = $1").bind(arn.to_string()).fetch_optional(&self.0.pool).await.map_err(failure)?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(graph_of)
     }
 
@@ -125,8 +128,11 @@ impl Store for SqlStore {
             let outcome = create_member(&mut transaction, graph, new, now).await?;
             outcomes.push((new.account.clone(), outcome));
         }
-        let count: i64 =
-            sqlx::query_scalar("SELECT count(*) FROM members WHERE graph_arn = $1").bind(graph.to_string()).fetch_one(&mut *transaction).await.map_err(failure)?;
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM members WHERE graph_arn = $1")
+            .bind(graph.to_string())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failure)?;
         if usize::try_from(count).unwrap_or(usize::MAX) > MAX_MEMBERS {
             return Err(StoreError::QuotaExceeded);
         }
@@ -317,7 +323,9 @@ impl Store for SqlStore {
             self.require_principal(account, name).await?;
         }
         rows.iter()
-            .map(|row| Ok(Policy { name: parsed(row, "name")?, document: PolicyDocument::stored(text(row, "document")?), update_time: time(row, "update_time")? }))
+            .map(|row| {
+                Ok(Policy { name: parsed(row, "name")?, document: PolicyDocument::stored(text(row, "document")?), update_time: time(row, "update_time")? })
+            })
             .collect()
     }
 
@@ -400,12 +408,13 @@ async fn insert_graph(connection: &mut Connection, graph: &Graph) -> Result<(), 
 }
 
 async fn insert_principal(connection: &mut Connection, account: &AccountId, principal: &Principal) -> Result<bool, StoreError> {
-    let outcome = sqlx::query("INSERT INTO principals (account_id, name, create_time, revision) VALUES ($1, $2, $3, 0) ON CONFLICT (account_id, name) DO NOTHING")
-        .bind(account.as_str())
-        .bind(principal.name.as_str())
-        .bind(principal.create_time.0)
-        .execute(connection)
-        .await;
+    let outcome =
+        sqlx::query("INSERT INTO principals (account_id, name, create_time, revision) VALUES ($1, $2, $3, 0) ON CONFLICT (account_id, name) DO NOTHING")
+            .bind(account.as_str())
+            .bind(principal.name.as_str())
+            .bind(principal.create_time.0)
+            .execute(connection)
+            .await;
     Ok(outcome.map_err(failure)?.rows_affected() > 0)
 }
 

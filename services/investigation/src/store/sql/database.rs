@@ -30,7 +30,8 @@ impl Schema {
     }
 
     fn migrator(&self) -> Migrator {
-        let steps = (1..).zip(self.steps).map(|(version, (name, sql))| Migration::new(version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false));
+        let steps =
+            (1..).zip(self.steps).map(|(version, (name, sql))| Migration::new(version, (*name).into(), MigrationType::Simple, sql.into_sql_str(), false));
         let mut migrator = Migrator::with_migrations(steps.collect());
         // A table of our own, so that services can share a database.
         migrator.dangerous_set_table_name(self.table);
@@ -50,7 +51,8 @@ impl Database {
     pub(super) fn connect_lazy(url: &Url, connections: u32) -> Result<Self, StoreError> {
         sqlx::any::install_default_drivers();
         let sqlite = url.scheme() == "sqlite";
-        let options = AnyConnectOptions::from_str(url.as_str()).map_err(failure)?.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Off, Duration::ZERO);
+        let options =
+            AnyConnectOptions::from_str(url.as_str()).map_err(failure)?.log_statements(LevelFilter::Off).log_slow_statements(LevelFilter::Off, Duration::ZERO);
         let pool = AnyPoolOptions::new().max_connections(connections).acquire_timeout(ACQUIRE_TIMEOUT).after_connect(move |connection, _| {
             Box::pin(async move {
                 if sqlite {
@@ -106,7 +108,9 @@ pub(super) type Connection = AnyConnection;
 pub(super) fn failure(error: sqlx::Error) -> StoreError {
     match &error {
         sqlx::Error::Database(database) if is_unavailable(database.code().as_deref()) => StoreError::Unavailable(Box::new(error)),
-        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => StoreError::Unavailable(Box::new(error)),
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::PoolTimedOut | sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => {
+            StoreError::Unavailable(Box::new(error))
+        }
         _ => StoreError::Fault(Box::new(error)),
     }
 }

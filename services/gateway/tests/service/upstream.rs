@@ -1,0 +1,160 @@
+//! Services that tell what they were sent: investigation and ingest on the real chassis.
+
+use std::{
+    collections::BTreeMap,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use futures::{Stream, StreamExt as _};
+use gumshoe_api::{
+    ingest::v1::{
+        self as ingest,
+        ingest_service_server::{IngestService, IngestServiceServer},
+    },
+    investigation::v1::{
+        self as investigation,
+        investigation_service_server::{InvestigationService, InvestigationServiceServer},
+    },
+};
+use gumshoe_runtime::{Caller, Server, Shutdown, status};
+use tokio::{
+    net::TcpListener,
+    sync::{OwnedRwLockWriteGuard, RwLock},
+};
+use tonic::{Request, Response, Status, Streaming, service::Routes};
+use url::Url;
+
+use crate::harness::Verifier;
+
+type Answers<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// Where the services listen.
+pub struct Addresses {
+    pub ingest: Url,
+    pub investigation: Url,
+}
+
+/// The state of both services.
+#[derive(Clone, Default)]
+pub struct Telling {
+    /// Held by a test to keep streams from being read.
+    gate: Arc<RwLock<()>>,
+    timeout: Arc<Mutex<String>>,
+}
+
+impl Telling {
+    pub async fn start(&self, investigation: Verifier, ingest: Verifier) -> Addresses {
+        let investigation = serve("investigation", investigation, Routes::new(InvestigationServiceServer::new(self.clone()))).await;
+        let ingest = serve("ingest", ingest, Routes::new(IngestServiceServer::new(self.clone()).max_decoding_message_size(8 << 20))).await;
+        Addresses { ingest, investigation }
+    }
+
+    /// Keeps streams from being read until it is dropped.
+    pub fn close_gate(&self) -> OwnedRwLockWriteGuard<()> {
+        self.gate.clone().try_write_owned().unwrap()
+    }
+
+    /// The `grpc-timeout` of the last batch call.
+    pub fn last_timeout(&self) -> Duration {
+        let text = self.timeout.lock().unwrap().clone();
+        Duration::from_micros(text.strip_suffix('u').unwrap().parse().unwrap())
+    }
+}
+
+async fn serve(service: &'static str, verifier: Verifier, routes: Routes) -> Url {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+    tokio::spawn(Server::new(service, verifier, Shutdown::new()).serve(listener, routes));
+    url
+}
+
+/// What is answered to a piece of a stream.
+pub fn result(batch_id: &str, bytes: usize) -> ingest::BatchResult {
+    ingest::BatchResult { batch_id: batch_id.to_owned(), bytes: u64::try_from(bytes).unwrap(), ..ingest::BatchResult::default() }
+}
+
+#[tonic::async_trait]
+impl InvestigationService for Telling {
+    async fn create_verdict(&self, request: Request<investigation::CreateVerdictRequest>) -> Result<Response<investigation::CreateVerdictResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_graph(&request.get_ref().graph_arn)?;
+        let headers: BTreeMap<String, String> = request
+            .metadata()
+            .iter()
+            .map(|entry| match entry {
+                tonic::metadata::KeyAndValueRef::Ascii(key, value) => (key.to_string(), value.to_str().unwrap().to_owned()),
+                tonic::metadata::KeyAndValueRef::Binary(key, value) => (key.to_string(), format!("{value:?}")),
+            })
+            .collect();
+        let note = serde_json::json!({
+            "issuer": caller.issuer, "principal": caller.principal, "account": caller.account, "action": caller.action,
+            "graph": caller.graph.as_ref().map(ToString::to_string), "request_id": caller.request_id, "headers": headers,
+        });
+        let verdict = investigation::Verdict { note: note.to_string(), ..investigation::Verdict::default() };
+        Ok(Response::new(investigation::CreateVerdictResponse { verdict: Some(verdict) }))
+    }
+
+    async fn batch_get_verdicts(
+        &self,
+        request: Request<investigation::BatchGetVerdictsRequest>,
+    ) -> Result<Response<investigation::BatchGetVerdictsResponse>, Status> {
+        *self.timeout.lock().unwrap() = request.metadata().get("grpc-timeout").unwrap().to_str().unwrap().to_owned();
+        std::future::pending().await
+    }
+
+    async fn list_verdicts(&self, _: Request<investigation::ListVerdictsRequest>) -> Result<Response<investigation::ListVerdictsResponse>, Status> {
+        let failure = status::invalid_argument("page_size", "7 is not liked ü").with_metadata("seven", "7");
+        let mut status = Status::from(failure);
+        status.metadata_mut().insert("x-custom-trailer", "kept".parse().unwrap());
+        Err(status)
+    }
+}
+
+#[tonic::async_trait]
+impl IngestService for Telling {
+    type StreamRecordsStream = Answers<ingest::StreamRecordsResponse>;
+    type SyncSourceStream = Answers<ingest::SyncSourceResponse>;
+
+    async fn stream_records(&self, request: Request<Streaming<ingest::StreamRecordsRequest>>) -> Result<Response<Self::StreamRecordsStream>, Status> {
+        let gate = self.gate.clone();
+        let answers = request.into_inner().then(move |message| {
+            let gate = gate.clone();
+            async move {
+                let piece = message?.piece.unwrap_or_default();
+                let _open = gate.read().await;
+                Ok(ingest::StreamRecordsResponse { result: Some(result(&piece.batch_id, piece.data.len())) })
+            }
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn put_records(&self, _: Request<Streaming<ingest::PutRecordsRequest>>) -> Result<Response<ingest::PutRecordsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn create_source(&self, _: Request<ingest::CreateSourceRequest>) -> Result<Response<ingest::CreateSourceResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn get_source(&self, _: Request<ingest::GetSourceRequest>) -> Result<Response<ingest::GetSourceResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_sources(&self, _: Request<ingest::ListSourcesRequest>) -> Result<Response<ingest::ListSourcesResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn list_source_objects(&self, _: Request<ingest::ListSourceObjectsRequest>) -> Result<Response<ingest::ListSourceObjectsResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn sync_source(&self, _: Request<ingest::SyncSourceRequest>) -> Result<Response<Self::SyncSourceStream>, Status> {
+        Err(Status::unimplemented(""))
+    }
+
+    async fn delete_source(&self, _: Request<ingest::DeleteSourceRequest>) -> Result<Response<ingest::DeleteSourceResponse>, Status> {
+        Err(Status::unimplemented(""))
+    }
+}
