@@ -1,1 +1,14 @@
-//! gumshoe-behavior.
+//! What is unusual about an entity, and how much that matters. Pure: no I/O, no clock.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`risk`](mod@risk) | one score from 0 to 100 out of many facts, with each fact's part in it |
+//! | [`newness`] | facts: what is in scope and was not in the baseline, and failures beyond the usual |
+//!
+//! Every number here is published in the documentation of its function, so that a score can be followed by hand.
+
+pub mod newness;
+pub mod risk;
+
+pub use newness::{Baseline, Calls, Kind, New, failures, newness};
+pub use risk::{Criticality, Input, Level, Part, Risk, Source, risk};

@@ -1,0 +1,359 @@
+//! Risk: one score from 0 to 100 out of many facts.
+//!
+//! Each fact has a score `s` from 0 to 100 and fades with a half-life of seven days: `r = s · 2^(−age / 7 d)`. The facts
+//! are put in descending order, and the i-th counts with the weight `1 / i^1.5`:
+//!
+//! ```text
+//! base  = (r1 / 1^1.5 + r2 / 2^1.5 + …) / ζ(1.5)          ζ(1.5) = 2.612…, what the weights add up to
+//! score = 100 · m · base / (100 − base + m · base)        m: the entity's criticality, a factor on the odds
+//! ```
+//!
+//! The shape is Elastic's entity risk score: one high fact outweighs many low ones, another fact never lowers the score,
+//! and no number of facts takes it past 100. A single fact of 100 makes 38, so a high level needs several.
+//!
+//! The score is shared out among the facts in proportion to their terms of the sum.
+
+use std::fmt;
+
+use gumshoe_model::{Finding, Timestamp, time::MICROS_PER_DAY};
+
+/// Days after which a fact counts half.
+pub const HALF_LIFE_DAYS: f64 = 7.0;
+/// How many parts of a score are listed; the others are summed up in [`Risk::rest`].
+pub const MAX_PARTS: usize = 10;
+/// Riemann's ζ(1.5), the sum of all weights.
+const WEIGHTS: f64 = 2.612_375_348_685_488;
+
+/// What kind of fact it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Source {
+    /// A detector's finding.
+    Finding,
+    /// Countries not seen in the baseline.
+    NewCountry,
+    /// Autonomous systems not seen in the baseline.
+    NewNetwork,
+    /// User agents not seen in the baseline.
+    NewUserAgent,
+    /// Operations not seen in the baseline.
+    NewOperation,
+    /// Addresses not seen in the baseline.
+    NewAddress,
+    /// More failed calls than usual.
+    Failures,
+}
+
+impl Source {
+    /// The name in answers: `new_country`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Finding => "finding",
+            Self::NewCountry => "new_country",
+            Self::NewNetwork => "new_network",
+            Self::NewUserAgent => "new_user_agent",
+            Self::NewOperation => "new_operation",
+            Self::NewAddress => "new_address",
+            Self::Failures => "failures",
+        }
+    }
+}
+
+impl fmt::Display for Source {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A fact that speaks for risk.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Input {
+    /// What kind of fact.
+    pub source: Source,
+    /// 0 to 100 at its time; what is outside is cut, and what is no number counts nothing.
+    pub score: f64,
+    /// When; a time to come counts as now.
+    pub time: Timestamp,
+    /// What happened, in words.
+    pub label: String,
+    /// Ids of findings, or values, that show it.
+    pub evidence: Vec<String>,
+}
+
+impl Input {
+    /// A finding as a fact: ten times its severity, at the time it was last seen. None for an archived one.
+    #[must_use]
+    pub fn of_finding(finding: &Finding<'_>) -> Option<Self> {
+        (!finding.archived).then(|| Self {
+            source: Source::Finding,
+            score: finding.severity * 10.0,
+            time: finding.last_seen,
+            label: finding.finding_type.to_string(),
+            evidence: vec![finding.id.to_string()],
+        })
+    }
+
+    /// The score as it counts at `now`.
+    fn faded(&self, now: Timestamp) -> f64 {
+        if self.score.is_nan() {
+            return 0.0;
+        }
+        let days = now.0.saturating_sub(self.time.0).max(0) as f64 / MICROS_PER_DAY as f64;
+        self.score.clamp(0.0, 100.0) * (-days / HALF_LIFE_DAYS).exp2()
+    }
+}
+
+/// How much an entity matters, as a factor on the odds of its score.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Criticality {
+    /// 0.5.
+    Low,
+    /// 1: the score stays as it is.
+    #[default]
+    Normal,
+    /// 1.5.
+    High,
+    /// 2.
+    Extreme,
+}
+
+impl Criticality {
+    /// The factor.
+    #[must_use]
+    pub fn factor(self) -> f64 {
+        match self {
+            Self::Low => 0.5,
+            Self::Normal => 1.0,
+            Self::High => 1.5,
+            Self::Extreme => 2.0,
+        }
+    }
+}
+
+/// A score in words.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Level {
+    /// Below 20.
+    Informational,
+    /// Below 40.
+    Low,
+    /// Below 70.
+    Medium,
+    /// Below 90.
+    High,
+    /// 90 and more.
+    Critical,
+}
+
+impl Level {
+    /// The level of a score from 0 to 100.
+    #[must_use]
+    pub fn of_score(score: f64) -> Self {
+        match score {
+            score if score >= 90.0 => Self::Critical,
+            score if score >= 70.0 => Self::High,
+            score if score >= 40.0 => Self::Medium,
+            score if score >= 20.0 => Self::Low,
+            _ => Self::Informational,
+        }
+    }
+
+    /// The name in answers: `medium`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Informational => "informational",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(self.as_str())
+    }
+}
+
+/// A fact and its part in a score.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Part {
+    /// The fact.
+    pub input: Input,
+    /// How much of the score it makes.
+    pub contribution: f64,
+}
+
+/// How risky an entity is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Risk {
+    /// 0 to 100.
+    pub score: f64,
+    /// The score in words.
+    pub level: Level,
+    /// The parts that make most of it, at most [`MAX_PARTS`], largest first. Facts that count nothing are left out.
+    pub parts: Vec<Part>,
+    /// What all other parts make together. INVARIANT: the parts and the rest add up to the score.
+    pub rest: f64,
+}
+
+/// Scores an entity from the facts about it. The order of the facts does not matter.
+#[must_use]
+pub fn risk(inputs: &[Input], now: Timestamp, criticality: Criticality) -> Risk {
+    let mut faded: Vec<(f64, &Input)> = inputs.iter().map(|input| (input.faded(now), input)).filter(|(score, _)| *score > 0.0).collect();
+    // Equal scores in an order of their own, so that the answer does not depend on that of the facts.
+    faded.sort_by(|(left, a), (right, b)| {
+        right.total_cmp(left).then_with(|| (b.time, a.source, &a.label, &a.evidence).cmp(&(a.time, b.source, &b.label, &b.evidence)))
+    });
+    let terms: Vec<f64> = faded.iter().enumerate().map(|(index, (score, _))| score / (index as f64 + 1.0).powf(1.5)).collect();
+    let sum: f64 = terms.iter().sum();
+    let base = (sum / WEIGHTS).min(100.0);
+    let factor = criticality.factor();
+    let score = 100.0 * factor * base / (100.0 - base + factor * base);
+    let share = |term: f64| if sum > 0.0 { score * (term / sum) } else { 0.0 };
+    let parts = faded.iter().zip(&terms).take(MAX_PARTS).map(|((_, input), term)| Part { input: (*input).clone(), contribution: share(*term) }).collect();
+    let rest = share(terms.iter().skip(MAX_PARTS).sum());
+    Risk { score, level: Level::of_score(score), parts, rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
+    const LEVELS: [Criticality; 4] = [Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Extreme];
+
+    fn input(score: f64, days_ago: f64) -> Input {
+        let time = Timestamp(NOW.0 - (days_ago * MICROS_PER_DAY as f64) as i64);
+        Input { source: Source::Finding, score, time, label: format!("{score}"), evidence: Vec::new() }
+    }
+
+    fn score(inputs: &[Input]) -> f64 {
+        risk(inputs, NOW, Criticality::Normal).score
+    }
+
+    #[test]
+    fn known_scores() {
+        assert_eq!(score(&[]), 0.0);
+        let close = |found: f64, expected: f64| assert!((found - expected).abs() < 1e-6, "{found} is not {expected}");
+        close(score(&[input(100.0, 0.0)]), 38.279_338);
+        close(score(&[input(100.0, 7.0)]), 19.139_669);
+        close(score(&[input(80.0, 0.0), input(80.0, 0.0)]), 80.0 * (1.0 + 0.5_f64.powf(1.5)) / WEIGHTS);
+        close(risk(&[input(100.0, 0.0)], NOW, Criticality::Extreme).score, 55.365_232);
+        close(score(&[input(f64::NAN, 0.0), input(-5.0, 0.0), input(f64::INFINITY, -3.0)]), 38.279_338);
+    }
+
+    #[test]
+    fn one_high_fact_outweighs_many_low_ones() {
+        let many: Vec<Input> = (0..1000).map(|_| input(20.0, 0.0)).collect();
+        assert!(score(&[input(80.0, 0.0)]) > score(&many));
+    }
+
+    #[test]
+    fn a_flood_of_the_worst_stays_within_bounds() {
+        let flood: Vec<Input> = (0..200_000).map(|_| input(100.0, 0.0)).collect();
+        for criticality in LEVELS {
+            let found = risk(&flood, NOW, criticality);
+            assert!(found.score > 99.0 && found.score <= 100.0, "{}", found.score);
+            assert_eq!(found.level, Level::Critical);
+        }
+    }
+
+    #[test]
+    fn levels_begin_where_they_say() {
+        for (score, level) in [
+            (0.0, "informational"),
+            (19.99, "informational"),
+            (20.0, "low"),
+            (40.0, "medium"),
+            (70.0, "high"),
+            (89.9, "high"),
+            (90.0, "critical"),
+            (100.0, "critical"),
+        ] {
+            assert_eq!(Level::of_score(score).as_str(), level);
+        }
+    }
+
+    #[test]
+    fn parts_name_their_facts_largest_first() {
+        let inputs: Vec<Input> = (0..25).map(|index| input(f64::from(index) * 4.0, 0.0)).collect();
+        let found = risk(&inputs, NOW, Criticality::High);
+        assert_eq!(found.parts.len(), MAX_PARTS);
+        assert_eq!(found.parts.first().map(|part| part.input.label.as_str()), Some("96"));
+        assert!(found.parts.is_sorted_by(|left, right| left.contribution >= right.contribution));
+        assert!(found.rest > 0.0);
+    }
+
+    #[test]
+    fn archived_findings_count_nothing() {
+        let mut finding = Finding {
+            id: "f-1".into(),
+            finding_type: "Recon:IAMUser/TorIPCaller".into(),
+            product: "GuardDuty".into(),
+            title: "".into(),
+            description: "".into(),
+            severity: 8.0,
+            count: 1,
+            first_seen: NOW,
+            last_seen: NOW,
+            updated: NOW,
+            archived: false,
+        };
+        let found = Input::of_finding(&finding).unwrap();
+        assert_eq!((found.score, found.evidence.as_slice()), (80.0, ["f-1".to_owned()].as_slice()));
+        finding.archived = true;
+        assert_eq!(Input::of_finding(&finding), None);
+    }
+
+    fn inputs() -> impl Strategy<Value = Vec<Input>> {
+        prop::collection::vec((0.0..=100.0_f64, -1.0..60.0_f64).prop_map(|(score, days)| input(score, days)), 0..40)
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(1000))]
+
+        #[test]
+        fn bounded_and_whole(inputs in inputs(), level in prop::sample::select(LEVELS.to_vec())) {
+            let found = risk(&inputs, NOW, level);
+            prop_assert!((0.0..=100.0).contains(&found.score));
+            let sum: f64 = found.parts.iter().map(|part| part.contribution).sum::<f64>() + found.rest;
+            prop_assert!((sum - found.score).abs() < 1e-9, "{sum} {}", found.score);
+            prop_assert!(found.parts.len() <= MAX_PARTS && found.parts.iter().all(|part| part.contribution > 0.0));
+        }
+
+        #[test]
+        fn free_of_order(inputs in inputs(), level in prop::sample::select(LEVELS.to_vec())) {
+            let mut turned = inputs.clone();
+            turned.reverse();
+            prop_assert_eq!(risk(&inputs, NOW, level), risk(&turned, NOW, level));
+        }
+
+        #[test]
+        fn another_fact_never_lowers(inputs in inputs(), more in (0.0..=100.0_f64, 0.0..60.0_f64)) {
+            let mut all = inputs.clone();
+            all.push(input(more.0, more.1));
+            prop_assert!(score(&all) >= score(&inputs) - 1e-9);
+        }
+
+        #[test]
+        fn rises_with_each_fact_and_with_criticality(inputs in inputs(), which in any::<prop::sample::Index>(), raise in 0.0..50.0_f64) {
+            prop_assume!(!inputs.is_empty());
+            let mut raised = inputs.clone();
+            raised[which.index(inputs.len())].score += raise;
+            prop_assert!(score(&raised) >= score(&inputs) - 1e-9);
+            let scores = LEVELS.map(|level| risk(&inputs, NOW, level).score);
+            prop_assert!(scores.is_sorted());
+        }
+
+        #[test]
+        fn time_only_lowers(inputs in inputs(), hours in 0..5000_i64) {
+            let later = Timestamp(NOW.0 + hours * 3_600_000_000);
+            prop_assert!(risk(&inputs, later, Criticality::Normal).score <= score(&inputs) + 1e-9);
+        }
+    }
+}
