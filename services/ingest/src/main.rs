@@ -1,2 +1,7 @@
 //! The `gumshoe-ingest` process.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    gumshoe_runtime::main(gumshoe_ingest::run, gumshoe_ingest::migrate)
+}
