@@ -1,0 +1,77 @@
+//! An S3 server of its own: moto, killed with the test.
+
+use std::{path::Path, time::Duration};
+
+use bytes::Bytes;
+use tokio::time::{Instant, sleep};
+use url::Url;
+
+use crate::{
+    environment,
+    process::{Process, free_port},
+};
+
+/// Credentials that the server accepts, as it accepts any.
+pub const ACCESS_KEY_ID: &str = "testing";
+/// See [`ACCESS_KEY_ID`].
+pub const SECRET_ACCESS_KEY: &str = "testing";
+/// The region of its buckets.
+pub const REGION: &str = "us-east-1";
+
+/// A running S3 server with nothing in it.
+#[derive(Debug)]
+pub struct S3 {
+    endpoint: Url,
+    http: reqwest::Client,
+    // Dropped in this order: the process's log lies in the folder.
+    _process: Process,
+    _folder: tempfile::TempDir,
+}
+
+impl S3 {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// When moto is not installed or does not start.
+    pub async fn start() -> Self {
+        let program = environment("GUMSHOE_TEST_MOTO", "moto_server");
+        let folder = tempfile::tempdir().unwrap();
+        let port = free_port();
+        let arguments = ["-H".to_owned(), "127.0.0.1".to_owned(), "-p".to_owned(), port.to_string()];
+        let mut process = Process::start("moto", Path::new(&program), arguments, [], &folder.path().join("moto.log"));
+        let endpoint: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let end = Instant::now() + Duration::from_secs(60);
+        while http.get(endpoint.join("/moto-api/").unwrap()).send().await.is_err() {
+            if let Some(status) = process.has_ended() {
+                panic!("tests need moto (`pip install 'moto[server,s3]'`), or GUMSHOE_TEST_MOTO; `{program}` ended with {status}\n{}", process.log());
+            }
+            assert!(Instant::now() < end, "`{program}` does not answer\n{}", process.log());
+            sleep(Duration::from_millis(50)).await;
+        }
+        Self { endpoint, http, _process: process, _folder: folder }
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// Makes a bucket.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn create_bucket(&self, name: &str) {
+        self.put(name, Bytes::new()).await;
+    }
+
+    /// Puts an object: `bucket/key`.
+    ///
+    /// # Panics
+    /// When the server refuses.
+    pub async fn put(&self, path: &str, body: impl Into<Bytes>) {
+        let answer = self.http.put(self.endpoint.join(&format!("/{path}")).unwrap()).body(body.into()).send().await.unwrap();
+        assert!(answer.status().is_success(), "PUT {path}: {}", answer.status());
+    }
+}
