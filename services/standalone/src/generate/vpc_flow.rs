@@ -1,7 +1,7 @@
 //! VPC flow logs as text: conversations both ways, scans, and intervals without data.
 
 use super::{
-    random::Random,
+    random::{Random, Zipf, mix},
     text,
     world::{Account, Instance, World},
 };
@@ -11,6 +11,9 @@ pub const HEADER_2: &str = "version account-id interface-id srcaddr dstaddr srcp
 /// Fields of versions 2 to 5.
 pub const HEADER_5: &str = "version account-id interface-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status vpc-id subnet-id instance-id tcp-flags type pkt-srcaddr pkt-dstaddr region az-id pkt-src-aws-service pkt-dst-aws-service flow-direction traffic-path\n";
 
+/// Conversations that an instance keeps having.
+const HABITS: usize = 40;
+
 /// Writes the flow records of one account and region.
 #[derive(Debug)]
 pub struct Writer<'a> {
@@ -19,7 +22,16 @@ pub struct Writer<'a> {
     region: &'static str,
     /// Whether to write the fields of version 5.
     wide: bool,
+    habit_law: Zipf,
     random: Random,
+}
+
+/// Whom an instance talks with, and how.
+struct Conversation<'a> {
+    peer: &'a str,
+    serves: bool,
+    port: u16,
+    protocol: u64,
 }
 
 /// One direction of a conversation.
@@ -38,7 +50,7 @@ struct Flow<'a> {
 impl<'a> Writer<'a> {
     /// A writer whose records depend on its generator only.
     pub fn new(world: &'a World, account: &'a Account, region: &'static str, wide: bool, random: Random) -> Self {
-        Self { world, account, region, wide, random }
+        Self { world, account, region, wide, habit_law: Zipf::new(HABITS, 0.9), random }
     }
 
     /// The line that a file begins with.
@@ -50,10 +62,7 @@ impl<'a> Writer<'a> {
     pub fn records(&mut self, out: &mut String, time: u64) -> u64 {
         let account = self.account;
         let Some(instance) = account.instance_law.of(&account.instances, &mut self.random) else { return 0 };
-        let Some(other) = self.random.of(&account.instances) else { return 0 };
-        let Some(peer) = self.world.peer_law.of(&self.world.peers, &mut self.random) else { return 0 };
         let ephemeral = u16::try_from(32_768 + self.random.below(28_000)).unwrap_or(u16::MAX);
-        let remote = if self.random.chance(350) { &other.address } else { peer };
         match self.random.below(1000) {
             0..4 => {
                 self.without_data(out, instance, time);
@@ -61,6 +70,7 @@ impl<'a> Writer<'a> {
             }
             4..40 => {
                 // A scan from outside, rejected: nothing comes back.
+                let Some(peer) = self.world.peer_law.of(&self.world.peers, &mut self.random) else { return 0 };
                 let port = u16::try_from(self.random.below(10_000)).unwrap_or(0);
                 let bytes = 40 + self.random.below(24);
                 let (source, target) = ((peer.as_str(), ephemeral), (instance.address.as_str(), port));
@@ -69,23 +79,36 @@ impl<'a> Writer<'a> {
             }
             _ => {}
         }
-        let serving = self.random.of(instance.ports).copied().filter(|_| self.random.chance(700));
-        let (protocol, port) = match self.random.below(20) {
+        let Some(habit) = self.conversation(instance) else { return 0 };
+        let packets = 1 + self.random.below(12) * self.random.below(12);
+        let answers = 1 + packets * (1 + self.random.below(3));
+        let (local_port, remote_port) = if habit.serves { (habit.port, ephemeral) } else { (ephemeral, habit.port) };
+        let (local, remote) = ((instance.address.as_str(), local_port), (habit.peer, remote_port));
+        let sizes = (packets * (52 + self.random.below(400)), answers * (52 + self.random.below(1_300)));
+        let protocol = habit.protocol;
+        self.line(out, &Flow { instance, source: local, target: remote, protocol, packets, bytes: sizes.0, time, accepted: true, inbound: false });
+        self.line(out, &Flow { instance, source: remote, target: local, protocol, packets: answers, bytes: sizes.1, time, accepted: true, inbound: true });
+        2
+    }
+
+    /// One of the few conversations that an instance has again and again, or now and then a new one.
+    fn conversation(&mut self, instance: &'a Instance) -> Option<Conversation<'a>> {
+        let habit = self.habit_law.index(&mut self.random) as u64;
+        let seed = if self.random.chance(60) { self.random.next() } else { instance.interface.bytes().fold(habit, |hash, byte| mix(hash, u64::from(byte))) };
+        let mut fixed = Random::new(seed, habit);
+        let (world, account) = (self.world, self.account);
+        let inside = fixed.chance(350);
+        let peer = if inside { fixed.of(&account.instances).map(|other| &other.address) } else { world.peer_law.of(&world.peers, &mut fixed) };
+        let serves = fixed.of(instance.ports).copied().filter(|_| fixed.chance(700));
+        let (protocol, port) = match fixed.below(20) {
             0 | 1 => (17, 53),
             2 => (17, 123),
             3 => (6, 22),
             4 | 5 => (6, 5432),
             _ => (6, 443),
         };
-        let packets = 1 + self.random.below(12) * self.random.below(12);
-        let answers = 1 + packets * (1 + self.random.below(3));
-        let (local_port, remote_port) = serving.map_or((ephemeral, port), |port| (port, ephemeral));
-        let protocol = if serving.is_some() { 6 } else { protocol };
-        let (local, remote) = ((instance.address.as_str(), local_port), (remote.as_str(), remote_port));
-        let sizes = (packets * (52 + self.random.below(400)), answers * (52 + self.random.below(1_300)));
-        self.line(out, &Flow { instance, source: local, target: remote, protocol, packets, bytes: sizes.0, time, accepted: true, inbound: false });
-        self.line(out, &Flow { instance, source: remote, target: local, protocol, packets: answers, bytes: sizes.1, time, accepted: true, inbound: true });
-        2
+        let protocol = if serves.is_some() { 6 } else { protocol };
+        Some(Conversation { peer: peer?, serves: serves.is_some(), port: serves.unwrap_or(port), protocol })
     }
 
     fn without_data(&self, out: &mut String, instance: &Instance, time: u64) {
