@@ -71,7 +71,14 @@ impl S3 {
     /// # Panics
     /// When the server refuses.
     pub async fn put(&self, path: &str, body: impl Into<Bytes>) {
-        let answer = self.http.put(self.endpoint.join(&format!("/{path}")).unwrap()).body(body.into()).send().await.unwrap();
+        let answer = self
+            .http
+            .put(self.endpoint.join(&format!("/{path}")).unwrap())
+            .header("content-type", "application/octet-stream")
+            .body(body.into())
+            .send()
+            .await
+            .unwrap();
         assert!(answer.status().is_success(), "PUT {path}: {}", answer.status());
     }
 }

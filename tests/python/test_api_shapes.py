@@ -1,0 +1,134 @@
+"""A Python client without generated code: reflection, health and calls through the gateway.
+
+Needs the packages grpcio, grpcio-reflection and grpcio-health-checking.
+"""
+
+import json
+import os
+import pathlib
+import sys
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2, descriptor_pool, json_format, message_factory
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))
+
+from gumshoe import Server, binary  # noqa: E402  the folder is known only now
+
+OUTSIDE = {
+    "gumshoe.graph.v1.GraphService",
+    "gumshoe.ingest.v1.IngestService",
+    "gumshoe.investigation.v1.InvestigationService",
+    "gumshoe.membership.v1.CredentialService",
+    "gumshoe.membership.v1.MembershipService",
+    "gumshoe.membership.v1.PrincipalService",
+}
+
+
+def program():
+    folder = os.environ.get("GUMSHOE_TEST_BINARIES")
+    return str(pathlib.Path(folder) / "gumshoe") if folder else binary()
+
+
+@pytest.fixture(scope="module")
+def server():
+    with Server(program(), "--set", "gateway.reflection=true") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def channel(server):
+    with grpc.insecure_channel(server.endpoint.removeprefix("http://")) as channel:
+        yield channel
+
+
+def reflect(channel, **request):
+    """One question to reflection v1, whose messages are those of v1alpha."""
+    call = channel.stream_stream(
+        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return next(iter(call(iter([reflection_pb2.ServerReflectionRequest(**request)]))))
+
+
+@pytest.fixture(scope="module")
+def pool(channel):
+    """Every type that the services need, as the server describes them."""
+    pool, known = descriptor_pool.DescriptorPool(), set()
+
+    def add(serialized):
+        file = descriptor_pb2.FileDescriptorProto.FromString(serialized)
+        if file.name in known:
+            return
+        known.add(file.name)
+        for dependency in file.dependency:
+            for other in reflect(channel, file_by_filename=dependency).file_descriptor_response.file_descriptor_proto:
+                add(other)
+        pool.Add(file)
+
+    for service in sorted(OUTSIDE):
+        for file in reflect(channel, file_containing_symbol=service).file_descriptor_response.file_descriptor_proto:
+            add(file)
+    return pool
+
+
+def call(channel, pool, service, method, request, token=None):
+    """A unary call by names; the answer as a dictionary."""
+    described = pool.FindServiceByName(service).methods_by_name[method]
+    message = json_format.ParseDict(request, message_factory.GetMessageClass(described.input_type)())
+    answer = message_factory.GetMessageClass(described.output_type)
+    invoke = channel.unary_unary(f"/{service}/{method}", request_serializer=type(message).SerializeToString, response_deserializer=answer.FromString)
+    metadata = [("authorization", f"Bearer {token}")] if token else []
+    return json_format.MessageToDict(invoke(message, metadata=metadata, timeout=20), preserving_proto_field_name=True)
+
+
+def test_reflection_lists_the_services(channel):
+    listed = {service.name for service in reflect(channel, list_services="").list_services_response.service}
+    assert OUTSIDE <= listed
+    assert "grpc.health.v1.Health" in listed
+
+
+def test_health_says_that_the_gateway_serves(channel):
+    answer = health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest(), timeout=10)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_every_method_says_whether_it_streams_and_what_it_takes(pool):
+    methods = [method for name in OUTSIDE for method in pool.FindServiceByName(name).methods]
+    assert len(methods) > 30
+    for method in methods:
+        assert method.input_type.name == f"{method.name}Request", method.full_name
+        assert method.output_type.name == f"{method.name}Response", method.full_name
+
+
+def test_calls_without_credentials_are_refused_with_a_reason(channel, pool, server):
+    with pytest.raises(grpc.RpcError) as refused:
+        call(channel, pool, "gumshoe.graph.v1.GraphService", "GetGraphStatistics", {"graph_arn": server.graph})
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    details = dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
+    assert b"UNAUTHENTICATED" in details and b"gumshoe.dev" in details
+
+
+@pytest.fixture(scope="module")
+def token(server):
+    """The token that `gumshoe login` has kept."""
+    kept = pathlib.Path(server.folder) / "config" / "gumshoe" / "credentials.toml"
+    values = dict(line.split(" = ", 1) for line in kept.read_text().splitlines() if " = " in line)
+    return json.loads(values["token"])
+
+
+def test_a_call_with_a_token_is_answered(channel, pool, server, token):
+    answer = call(channel, pool, "gumshoe.graph.v1.GraphService", "GetGraphStatistics", {"graph_arn": server.graph}, token)
+    assert answer.get("edges", "0") == "0"
+
+
+def test_a_wrong_field_is_named(channel, pool, server, token):
+    with pytest.raises(grpc.RpcError) as refused:
+        request = {"graph_arn": server.graph, "text": "x", "page_size": 100_000}
+        call(channel, pool, "gumshoe.graph.v1.GraphService", "SearchEntities", request, token)
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert b"page_size" in dict(refused.value.trailing_metadata())["grpc-status-details-bin"]
