@@ -11,7 +11,7 @@ corpus=$(cd "${1:?usage: tests/conformance.sh CORPUS}" && pwd) || exit 2
 cd "$(dirname "$0")/.." || exit 1
 
 python=${PYTHON:-python3}
-cargo=${CARGO:-cargo}
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$HOME/.cache/gumshoe/target}
 passed=0
 failed=0
 

@@ -135,7 +135,7 @@ pub fn binary(name: &str) -> PathBuf {
         PathBuf::from,
     );
     let path = folder.join(name);
-    assert!(path.is_file(), "`{}` has not been built: run `cargo build --workspace --bins` first", path.display());
+    assert!(path.is_file(), "`{}` has not been built: run `cargo build --workspace --all-targets` first", path.display());
     path
 }
 
