@@ -61,11 +61,12 @@ def is_record(value):
         return True
     if value.get("kind") == "Event" and {"verb", "auditID", "requestURI"} & keys:
         return True
-    if "ProductArn" in keys and {"GeneratorId", "AwsAccountId", "Resources", "SchemaVersion"} & keys:
+    if isinstance(value.get("ProductArn"), str) and {"GeneratorId", "AwsAccountId", "Resources", "SchemaVersion"} & keys:
         return True
     def either(name):
         return name in keys or name[0].upper() + name[1:] in keys
-    return either("schemaVersion") and either("severity") and either("type") and (either("service") or either("resource"))
+    typed = any(isinstance(value.get(name), str) for name in ("type", "Type"))
+    return typed and either("schemaVersion") and either("severity") and (either("service") or either("resource"))
 
 
 def found_in(value, top, depth=0):
@@ -158,6 +159,11 @@ def next_start(text, start):
     """Where the next record can begin, counted from the line break or bracket at `start`."""
     match = STARTS.search(text, start)
     return None if match is None else match.end() - 1 if match.group()[-1] in "{[" else match.start()
+
+
+def known_start(text, start):
+    match = re.compile(STARTS.pattern.rsplit("|", 1)[0]).search(text, start)
+    return match and match.start()
 
 
 def extent(text, at):
@@ -297,13 +303,13 @@ def count_json(text):
         try:
             count = found_in(parse(value), True)
         except (ValueError, RecursionError):
+            inside = envelope(value) if mode == "top" and char == "{" else None
             broken = line_break_in_string(value)
-            start = None if broken is None else next_start(value, broken)
-            inside = envelope(value) if mode == "top" and char == "{" and start is None else None
-            if start is not None:
-                not_closed, records, at = not_closed + 1, records + 1, at + start
-            elif inside is not None:
+            start = next_start(value, broken) if broken is not None else known_start(value, 1)
+            if inside is not None:
                 mode, at = "elements of", at + inside
+            elif start is not None:
+                not_closed, records, at = not_closed + 1, records + 1, at + start
             else:
                 records, at = records + 1, end
             continue
@@ -323,7 +329,7 @@ def count(data):
     lines = text.split("\n")
     if not text.strip(WHITE):
         return 0
-    if text.lstrip(WHITE)[0] in "{[":
+    if text.lstrip(WHITE)[0] in "{[" and text.lstrip(WHITE)[1:2] != "\0":
         return count_json(text)
     if any(is_flow_line(line) or is_flow_header(line) for line in text.lstrip(WHITE).split("\n")[:8]):
         return sum(bool(line.strip()) and not is_flow_header(line) for line in lines)

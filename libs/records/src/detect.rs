@@ -31,7 +31,8 @@ pub(crate) fn content(head: &[u8], options: &Options) -> Content {
     let text = head.strip_prefix(b"\xef\xbb\xbf").unwrap_or(head).trim_ascii_start();
     match text.first() {
         None => return Content::Nothing,
-        Some(b'{' | b'[') => return Content::Json,
+        // A NUL after the bracket is UTF-16.
+        Some(b'{' | b'[') if text.get(1) != Some(&0) => return Content::Json,
         Some(_) => {}
     }
     let given = options.flow_fields.as_ref().map(Vec::len);

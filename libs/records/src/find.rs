@@ -95,8 +95,8 @@ struct Keys {
 /// - **CloudTrail**: two of `eventTime`, `eventSource`, `eventName` (also in lower case), `insightDetails`;
 /// - **CloudTrail digest**: `digestS3Object` and `logFiles`;
 /// - **Kubernetes audit**: `kind` is `Event`, and `verb`, `auditID` or `requestURI`;
-/// - **Security Hub**: `ProductArn`, and `GeneratorId`, `AwsAccountId`, `Resources` or `SchemaVersion`;
-/// - **GuardDuty**: `schemaVersion`, `severity` and `type`, and `service` or `resource` (also in PascalCase).
+/// - **Security Hub**: `ProductArn` is a string, and `GeneratorId`, `AwsAccountId`, `Resources` or `SchemaVersion`;
+/// - **GuardDuty**: `schemaVersion`, `severity` and a string `type`, and `service` or `resource` (also in PascalCase).
 fn signature(members: &[(Cow<'_, str>, &str)]) -> Option<Shape> {
     let mut keys = Keys::default();
     for (key, value) in members {
@@ -110,9 +110,9 @@ fn signature(members: &[(Cow<'_, str>, &str)]) -> Option<Shape> {
             "schemaVersion" => keys.guard_duty |= 1,
             "SchemaVersion" => (keys.guard_duty, keys.finding) = (keys.guard_duty | 1, true),
             "severity" | "Severity" => keys.guard_duty |= 2,
-            "type" | "Type" => keys.guard_duty |= 4,
+            "type" | "Type" if value.starts_with('"') => keys.guard_duty |= 4,
             "service" | "Service" | "resource" | "Resource" => keys.guard_duty_body = true,
-            "ProductArn" => keys.product = true,
+            "ProductArn" => keys.product = value.starts_with('"'),
             "GeneratorId" | "AwsAccountId" | "Resources" => keys.finding = true,
             "kind" => keys.audit_kind |= *value == "\"Event\"",
             "verb" | "auditID" | "requestURI" => keys.audit = true,

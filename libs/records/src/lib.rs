@@ -12,13 +12,13 @@
 //!   is a value that is broken, up to where the next can begin. The rules of envelopes are in the module `find`, those of broken
 //!   text in `split`.
 //! - Of a **flow log**, each line is one but for blank lines and headers; in Parquet each row.
-//! - An object that is **cut short** (damaged gzip, an array without its end) has one dead letter more, unless its last record
-//!   already is one for that reason.
+//! - An object that is **cut short** (gzip that ends early or fails its checksum, an array without its end) has one dead letter
+//!   more, unless its last record already is one for that reason.
 //! - **Anything else** is one dead letter as a whole.
 //!
 //! # Offsets and raw text
 //! `offset` counts bytes of the unpacked object. `raw` is the record's exact text, without its envelope. A record that came as a
-//! string inside JSON has the string's offset, and its text is unescaped. For Parquet `offset` is the row's number.
+//! string inside JSON has the offset of that string, or of its row in query results, and its text is unescaped. For Parquet `offset` is the row's number.
 //!
 //! | module | holds |
 //! |---|---|

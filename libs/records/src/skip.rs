@@ -20,8 +20,14 @@ pub(crate) fn next_start(bytes: &[u8], from: usize) -> Option<usize> {
         let indent = line.iter().take(MAX_INDENT).take_while(|byte| matches!(byte, b' ' | b'\t' | b'\r')).count();
         matches!(line.get(indent), Some(b'{' | b'[')).then_some(at + 1 + indent)
     });
-    let before = rest.get(..line.unwrap_or(rest.len())).unwrap_or_default();
-    STARTS.iter().filter_map(|start| memmem::find(before, start.as_bytes())).min().or(line).map(|at| from + at)
+    let line = line.map(|at| from + at);
+    known_start(bytes.get(..line.unwrap_or(bytes.len())).unwrap_or_default(), from).or(line)
+}
+
+/// Where, from `from` on, a well-known record begins.
+pub(crate) fn known_start(bytes: &[u8], from: usize) -> Option<usize> {
+    let rest = bytes.get(from..)?;
+    STARTS.iter().filter_map(|start| memmem::find(rest, start.as_bytes())).min().map(|at| from + at)
 }
 
 /// Follows the brackets of one kind outside strings, across pieces.

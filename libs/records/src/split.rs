@@ -11,7 +11,7 @@ use crate::{
     engine::Engine,
     find::ENVELOPE_KEYS,
     json::{extent, line_break_in_string},
-    skip::{Brackets, Skip, lossy, next_start},
+    skip::{Brackets, Skip, known_start, lossy, next_start},
     source::{FIRST_BYTES, Source},
 };
 
@@ -211,20 +211,24 @@ impl Splitter {
         let Some(reason) = engine.value(text, offset)? else {
             return Ok(text.len());
         };
-        // A line break inside a string shows that a quote is missing, so the end of the value is wrong.
-        if let Some(start) = line_break_in_string(text.as_bytes()).and_then(|at| next_start(text.as_bytes(), at))
-            && let Some(bad) = text.get(..start)
-        {
-            self.not_closed += 1;
-            engine.refuse(bad, offset, NOT_CLOSED.to_owned())?;
-            return Ok(start);
-        }
         // Of an envelope only the bad records are lost.
         if self.mode == Mode::Top
             && let Some(start) = envelope(text)
         {
             self.mode = Mode::Elements { in_object: true };
             return Ok(start);
+        }
+        // A line break inside a string shows that a quote is missing, the first bytes of another record that a bracket is: then
+        // the end of the value is wrong.
+        let bytes = text.as_bytes();
+        let start = match line_break_in_string(bytes) {
+            Some(at) => next_start(bytes, at),
+            None => known_start(bytes, 1),
+        };
+        if let Some(bad) = start.and_then(|start| text.get(..start)) {
+            self.not_closed += 1;
+            engine.refuse(bad, offset, NOT_CLOSED.to_owned())?;
+            return Ok(bad.len());
         }
         engine.refuse(text, offset, reason)?;
         Ok(text.len())

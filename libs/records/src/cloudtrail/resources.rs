@@ -257,11 +257,15 @@ impl Names<'_> {
         }
     }
 
-    /// The ARN in the response has the path that a bare name lacks, so the first that is given is taken.
+    /// The ARN in the response has the path that a bare name lacks, so the first that is given is taken; so has the caller's own ARN.
     fn iam<'a>(&self, event: &mut Event<'a>, kind: &str, names: [&mut Text<'a>; 3]) {
         let Some(name) = names.into_iter().find(|name| !name.is_empty()).map(Text::take) else { return };
+        let own = event.actor.as_ref().filter(|actor| kind == "user" && actor.kind == EntityType::User && event.actor_name == name);
         if name.starts_with("arn:") {
             affected(event, name);
+        } else if let Some(own) = own {
+            let id = own.id.clone();
+            affected(event, id);
         } else if is_account(&event.account) {
             affected(event, Cow::Owned(format!("arn:{}:iam::{}:{kind}/{name}", partition(&event.region), event.account)));
         }
