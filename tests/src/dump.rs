@@ -30,6 +30,7 @@ impl Dump {
     /// When a call fails, or a text is not there.
     pub async fn of(client: &Client, files: &[LogFile]) -> Self {
         let contents: HashMap<String, Bytes> = files.iter().map(|file| (base(&file.name).to_owned(), file.unpacked())).collect();
+        assert_eq!(contents.len(), files.len(), "files are told apart by their last name");
         let parts = [
             ("edges", edges(client).await),
             ("entities", entities(client).await),

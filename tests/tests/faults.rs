@@ -1,12 +1,5 @@
 //! What must not change a graph: killed services, another order, other batch sizes, and bad input.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::indexing_slicing,
-    reason = "in a test, a panic is the message"
-)]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, clippy::indexing_slicing, reason = "in a test, a panic is the message")]
 
 use std::{
     collections::BTreeSet,

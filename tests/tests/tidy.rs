@@ -1,13 +1,6 @@
 //! Rules of this repository that the compiler does not know: dependency arrows, file lengths, names. Each failure says
 //! what to do.
-#![expect(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::print_stderr,
-    clippy::indexing_slicing,
-    reason = "in a test, a panic is the message"
-)]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a panic is the message")]
 
 use std::{
     collections::{BTreeMap, BTreeSet},

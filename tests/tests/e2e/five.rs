@@ -34,7 +34,7 @@ async fn logs_go_in_by_every_door_and_answers_come_out() {
     bucket.create_bucket("logs").await;
     let flows = story::custom_flows();
     bucket.put(&format!("logs/{}", flows.name), flows.data.clone()).await;
-    sync_bucket(&client, &bucket.endpoint().to_string()).await;
+    sync_bucket(&client, bucket.endpoint().as_str()).await;
 
     night::check(&client, &cli).await;
     refuses_who_is_not_allowed(&processes, &client).await;
@@ -50,7 +50,7 @@ async fn sync_bucket(client: &Client, endpoint_url: &str) {
         url: "s3://logs/AWSLogs/".to_owned(),
         lookback: Some(prost_types::Duration::default()),
         region: "us-east-1".to_owned(),
-        endpoint_url: endpoint_url.to_owned(),
+        endpoint_url: endpoint_url.trim_end_matches('/').to_owned(),
         ..SourceSettings::default()
     };
     let request = CreateSourceRequest { graph_arn: client.graph_arn.clone(), name: "bucket".to_owned(), settings: Some(settings) };
