@@ -39,4 +39,10 @@ bench: ## Ingest side by side with DuckDB and ClickHouse (BENCH_SIZE=1GB)
 
 fuzz: ## Property tests of parsers and policies with FUZZ_CASES cases each, and libFuzzer where cargo-fuzz is installed
 	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked -p gumshoe-records -p gumshoe-iam --test laws --test documents --test decisions
-	@if command -v cargo-fuzz >/dev/null; then cd libs/iam && $(CARGO) +nightly fuzz run evaluate -- -max_total_time=60; fi
+	@if command -v cargo-fuzz >/dev/null; then \
+		for crate in libs/iam libs/records; do \
+			for target in $$(cd $$crate && $(CARGO) +nightly fuzz list); do \
+				(cd $$crate && $(CARGO) +nightly fuzz run $$target -- -max_total_time=60) || exit 1; \
+			done; \
+		done; \
+	fi
