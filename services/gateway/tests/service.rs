@@ -1,5 +1,5 @@
 //! The gateway as its callers see it: with the real membership behind it, and services that tell what they were sent.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 #[path = "service/harness.rs"]
 mod harness;
@@ -20,7 +20,7 @@ use gumshoe_api::{
 };
 use gumshoe_gateway::config;
 use gumshoe_runtime::status::reason_of;
-use harness::{ACCOUNT, Gateway, refused};
+use harness::{ACCOUNT, Gateway, Options, refused};
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
 
@@ -56,7 +56,8 @@ async fn an_allowed_call_arrives_in_the_principals_name_and_without_its_token() 
     for gone in ["authorization", "gumshoe-principal-token", "gumshoe-account", "x-forwarded-for"] {
         assert!(headers.get(gone).is_none(), "{gone}: {headers}");
     }
-    assert_eq!((&headers["custom"], &headers["x-request-id"]), (&"kept".into(), &request_id.as_str().into()));
+    assert_eq!(headers["custom"], "kept");
+    assert_eq!(headers["x-request-id"], request_id);
     assert!(headers["traceparent"].as_str().unwrap().starts_with("00-0af7651916cd43dd8448eb211c80319c-"));
     assert!(headers.get("custom-bin").is_some() && headers.get("grpc-timeout").is_some());
 }
@@ -133,8 +134,7 @@ async fn changes_take_effect() {
 
 #[tokio::test]
 async fn a_new_graph_can_be_used_at_once() {
-    let mut options = harness::Options::default();
-    options.policies = config::Policies { max_age_seconds: 3_600, ..config::Policies::default() };
+    let options = Options { policies: config::Policies { max_age_seconds: 3_600, ..config::Policies::default() }, ..Options::default() };
     let gateway = Gateway::start_with(options).await;
     gateway.investigation().create_verdict(gateway.create_verdict(&gateway.administrator, &gateway.graph)).await.unwrap();
     let create = gateway.bearing(&gateway.administrator, membership::CreateGraphRequest { region: "eu-west-1".to_owned() });
@@ -257,8 +257,7 @@ async fn a_stream_is_authorised_by_its_first_message() {
 
 #[tokio::test]
 async fn calls_without_credentials_are_counted_by_address() {
-    let mut options = harness::Options::default();
-    options.limits.anonymous_per_minute = 5;
+    let options = Options { limits: config::Limits { anonymous_per_minute: 5, ..config::Limits::default() }, ..Options::default() };
     let gateway = Gateway::start_with(options).await;
     // The harness has made one already.
     let request = membership::CreateTokenRequest { access_key_id: "AKIAAAAAAAAAAAAAAAAA".to_owned(), ..membership::CreateTokenRequest::default() };

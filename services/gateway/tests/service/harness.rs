@@ -41,8 +41,9 @@ impl Default for Options {
     }
 }
 
+/// A running gateway and what stands behind it.
 pub struct Gateway {
-    pub directory: tempfile::TempDir,
+    _directory: tempfile::TempDir,
     pub address: SocketAddr,
     pub channel: Channel,
     /// To the service behind, past the gateway.
@@ -65,11 +66,11 @@ impl Gateway {
     pub async fn start_with(options: Options) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = |name: &str| directory.path().join(name);
-        let (signer, public) = TokenSigner::generate("gateway").unwrap();
+        let (signer, public) = TokenSigner::generate("gateway");
         std::fs::create_dir(path("issuers")).unwrap();
         std::fs::write(path("issuers/gateway.pem"), public).unwrap();
         std::fs::write(path("gateway.pem"), signer.private_pem().expose_secret()).unwrap();
-        let (bearer, bearer_public) = TokenSigner::generate("membership").unwrap();
+        let (bearer, bearer_public) = TokenSigner::generate("membership");
         std::fs::write(path("bearer.pem"), bearer.private_pem().expose_secret()).unwrap();
         std::fs::write(path("bearer.pub.pem"), bearer_public).unwrap();
         let trust = Trust { issuers: path("issuers"), signing_key: None };
@@ -118,7 +119,7 @@ impl Gateway {
         };
         let administrator = CredentialServiceClient::new(channel.clone()).create_token(request).await.unwrap().into_inner().token;
         let graph = credentials.graph.arn.to_string();
-        Self { directory, address, channel, service_channel, upstream, bearer, administrator, graph, shutdown, server }
+        Self { _directory: directory, address, channel, service_channel, upstream, bearer, administrator, graph, shutdown, server }
     }
 
     pub fn investigation(&self) -> InvestigationServiceClient<Channel> {

@@ -84,8 +84,8 @@ impl InvestigationService for Telling {
             .metadata()
             .iter()
             .map(|entry| match entry {
-                tonic::metadata::KeyAndValueRef::Ascii(key, value) => (key.to_string(), value.to_str().unwrap().to_owned()),
-                tonic::metadata::KeyAndValueRef::Binary(key, value) => (key.to_string(), format!("{value:?}")),
+                tonic::metadata::KeyAndValueRef::Ascii(key, value) => (key.as_str().to_owned(), value.to_str().unwrap().to_owned()),
+                tonic::metadata::KeyAndValueRef::Binary(key, value) => (key.as_str().to_owned(), format!("{value:?}")),
             })
             .collect();
         let note = serde_json::json!({
