@@ -10,10 +10,12 @@ use gumshoe_api::{
 };
 use gumshoe_lake::GraphLake;
 use gumshoe_model::{EntityKey, EntityType, RecordKind, TimeWindow, Timestamp};
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{self, Answer, Columns, Page, Parameters};
+use crate::{
+    rows::{self, Answer, Columns, Parameters},
+    rpc::page::{self, Page},
+};
 
 /// Bytes in one message of a stream, about.
 const BYTES_A_MESSAGE: usize = 1 << 20;
@@ -164,21 +166,8 @@ pub(crate) async fn all(lake: &GraphLake, filter: &Filter) -> Answer<impl Stream
 }
 
 fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEventsResponse>> {
-    let mut messages = Vec::new();
-    let mut message = Vec::new();
-    let mut bytes = 0;
-    for (event, _) in events(columns, true)? {
-        bytes += event.encoded_len();
-        message.push(event);
-        if bytes > BYTES_A_MESSAGE {
-            bytes = 0;
-            messages.push(StreamEventsResponse { events: std::mem::take(&mut message) });
-        }
-    }
-    if !message.is_empty() {
-        messages.push(StreamEventsResponse { events: message });
-    }
-    Ok(messages)
+    let events = events(columns, true)?.into_iter().map(|(event, _)| event);
+    Ok(page::messages(events, usize::MAX, BYTES_A_MESSAGE).into_iter().map(|events| StreamEventsResponse { events }).collect())
 }
 
 fn events(columns: Columns<'_>, raw: bool) -> Answer<Vec<(Event, Cursor)>> {

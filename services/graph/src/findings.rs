@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use crate::{
     activity::{self, Keep},
     profile::MAX_SCOPE_DAYS,
-    rows::{self, Answer, Columns, Page, Parameters},
+    rows::{self, Answer, Columns, Parameters},
+    rpc::page::Page,
     search,
 };
 

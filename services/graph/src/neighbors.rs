@@ -12,7 +12,10 @@ use gumshoe_lake::GraphLake;
 use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow};
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{self, Answer, Page, Parameters, SUMS, seen_from};
+use crate::{
+    rows::{self, Answer, Parameters, SUMS, seen_from},
+    rpc::page::Page,
+};
 
 /// Rows read at first for each neighbour asked for; more with each round that does not fill the page.
 const ROWS_A_NEIGHBOR: usize = 8;

@@ -8,7 +8,7 @@ use std::borrow::Cow;
 
 use futures::future::try_join3;
 use gumshoe_api::{
-    convert::{entity_to_proto, time_to_proto},
+    convert::{entity_to_proto, time_from_proto, time_to_proto},
     graph::v1 as proto,
 };
 use gumshoe_behavior::{Baseline, Calls, Criticality, Input, Kind, New, failures, newness};
@@ -62,7 +62,7 @@ pub(crate) async fn read(lake: &GraphLake, profiles: &Profiles, places: &Places,
     let mut add = |kind: Kind, tops: Tops, value: fn(proto::Activity) -> String| {
         values.extend(tops.finish().items.into_iter().map(|activity| {
             let last = activity.measures.as_ref().and_then(|measures| measures.last_time.as_ref());
-            let last = last.and_then(|last| gumshoe_api::convert::time_from_proto("last_time", last).ok()).unwrap_or(time);
+            let last = last.and_then(|last| time_from_proto("time", last).ok()).unwrap_or(time);
             New { kind, value: value(activity), time: last.min(time) }
         }));
     };
@@ -80,7 +80,7 @@ fn operation(activity: proto::Activity) -> String {
 }
 
 fn finding(summary: &proto::FindingSummary) -> Finding<'_> {
-    let time = |time: Option<&prost_types::Timestamp>| time.and_then(|time| gumshoe_api::convert::time_from_proto("time", time).ok()).unwrap_or_default();
+    let time = |time| time_from_proto("time", time).ok();
     Finding {
         id: Cow::Borrowed(&summary.id),
         finding_type: Cow::Borrowed(&summary.r#type),
@@ -89,9 +89,9 @@ fn finding(summary: &proto::FindingSummary) -> Finding<'_> {
         description: Cow::Borrowed(""),
         severity: summary.severity,
         count: summary.count,
-        first_seen: time(summary.first_time.as_ref()),
-        last_seen: time(summary.last_time.as_ref()),
-        updated: time(summary.update_time.as_ref()),
+        first_seen: summary.first_time.as_ref().and_then(time).unwrap_or_default(),
+        last_seen: summary.last_time.as_ref().and_then(time).unwrap_or_default(),
+        updated: summary.update_time.as_ref().and_then(time).unwrap_or_default(),
         archived: summary.archived,
     }
 }

@@ -16,9 +16,6 @@ use gumshoe_runtime::status::{self, Failure};
 /// What a read gives: its answer, or why not in the public's words.
 pub(crate) type Answer<T> = Result<T, Failure>;
 
-/// Rows of one answer stop at about this many bytes, well under the 4 MiB that gRPC clients accept by default.
-pub(crate) const MAX_ANSWER_BYTES: usize = 3 << 20;
-
 /// How long an answer is kept at most; it is out of use as soon as the lake has a newer version.
 pub(crate) const KEPT: Duration = Duration::from_secs(3_600);
 
@@ -289,46 +286,6 @@ pub(crate) fn relation(name: &str) -> Answer<Relation> {
     name.parse().map_err(|_| corrupt("unknown relation"))
 }
 
-/// A page size out of a request: 0 means `default`.
-pub(crate) fn page_size(field: &str, size: i32, default: usize) -> Answer<usize> {
-    match usize::try_from(size) {
-        Ok(0) => Ok(default),
-        Ok(size) if size <= 1_000 => Ok(size),
-        _ => Err(status::invalid_argument(field, "must lie between 1 and 1000, or be 0 for the default")),
-    }
-}
-
-/// A page under way: takes items until it is full, by number or by bytes, and remembers where the next one starts.
-pub(crate) struct Page<T, C> {
-    /// What is on it.
-    pub(crate) items: Vec<T>,
-    /// After what the next page starts; `None` at the end.
-    pub(crate) next: Option<C>,
-    size: usize,
-    bytes: usize,
-    last: Option<C>,
-}
-
-impl<T: prost::Message, C> Page<T, C> {
-    pub(crate) fn new(size: usize) -> Self {
-        Self { items: Vec::new(), next: None, size, bytes: 0, last: None }
-    }
-
-    /// Adds an item; false when the page was full, and the item belongs to the next one.
-    pub(crate) fn push(&mut self, item: T, cursor: C) -> bool {
-        let length = item.encoded_len() + 8;
-        // At least one item a page, or a listing would never end.
-        if !self.items.is_empty() && (self.items.len() >= self.size || self.bytes + length > MAX_ANSWER_BYTES) {
-            self.next = self.last.take();
-            return false;
-        }
-        self.bytes += length;
-        self.items.push(item);
-        self.last = Some(cursor);
-        true
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -342,24 +299,5 @@ mod tests {
         assert_eq!(condition, "((entity_type = 'user' AND entity_id IN ($e0, $e1)) OR (entity_type = 'role' AND entity_id IN ($e2)))");
         assert_eq!(parameters.0.len(), 3);
         assert_eq!(Parameters::new().entities("e", "t", "i", &[]), "false");
-    }
-
-    #[test]
-    fn page_is_cut_by_number_and_by_bytes() {
-        let mut page = Page::new(2);
-        assert!(page.push("a".to_owned(), 1));
-        assert!(page.push("b".to_owned(), 2));
-        assert_eq!(page.next, None);
-        assert!(!page.push("c".to_owned(), 3));
-        assert_eq!((page.items.len(), page.next), (2, Some(2)));
-
-        let mut page = Page::new(1_000);
-        let large = "x".repeat(2 << 20);
-        assert!(page.push("x".repeat(8 << 20), 1), "the first always fits");
-        assert!(!page.push(large.clone(), 2));
-        let mut page = Page::new(1_000);
-        assert!(page.push(large.clone(), 1));
-        assert!(!page.push(large, 2));
-        assert_eq!(page.next, Some(1));
     }
 }

@@ -24,9 +24,13 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     chain, events, findings, neighbors, profile, risk,
-    rows::{self, Answer, KEPT, Page},
+    rows::{self, Answer, KEPT},
     search, statistics,
 };
+
+pub(crate) mod page;
+
+use page::Page;
 
 /// Risks are as of a time rounded down to this, so that callers within it share one.
 const RISK_GRAIN_MICROS: i64 = 60_000_000;
@@ -162,7 +166,7 @@ impl GraphService for Graph {
         let body = request.into_inner();
         let entity = convert::entity_from_proto("entity", body.entity.as_ref()).map_err(field)?;
         let scope = convert::window_from_proto("scope", body.scope.as_ref()).map_err(field)?;
-        let size = rows::page_size("list_size", body.list_size, 50)?;
+        let size = page::page_size("list_size", body.list_size, 50)?;
         let build = || profile::read(&lake, &self.profiles, &self.places, &entity, scope, size);
         let profile = self.kept("profile", &graph, lake.version(), &body, build).await?;
         Ok(Response::new(proto::GetEntityProfileResponse { profile: Some(profile) }))
@@ -172,7 +176,7 @@ impl GraphService for Graph {
         let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let mut body = request.into_inner();
         let token = std::mem::take(&mut body.page_token);
-        let size = rows::page_size("page_size", std::mem::take(&mut body.page_size), 50)?;
+        let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 50)?;
         let unknown = || status::invalid_argument("types", "must be known entity types");
         let kinds = body.types.iter().map(|number| convert::entity_type_from_proto(*number).ok_or_else(unknown)).collect::<Answer<Vec<_>>>()?;
         let listing = self.listing("SearchEntities", &graph, &body);
@@ -185,7 +189,7 @@ impl GraphService for Graph {
         let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let mut body = request.into_inner();
         let token = std::mem::take(&mut body.page_token);
-        let size = rows::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
+        let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
         let unknown = || status::invalid_argument("relations", "must be known relations");
         let filter = neighbors::Filter {
             entity: convert::entity_from_proto("entity", body.entity.as_ref()).map_err(field)?,
@@ -223,7 +227,7 @@ impl GraphService for Graph {
         let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let mut body = request.into_inner();
         let token = std::mem::take(&mut body.page_token);
-        let size = rows::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
+        let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
         let listing = self.listing("ListEvents", &graph, &body);
         let filter = event_filter(body.filter)?;
         let page = events::list(&lake, &filter, size, listing.resume(&token)?, !body.omit_raw).await?;
@@ -243,7 +247,7 @@ impl GraphService for Graph {
         let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let mut body = request.into_inner();
         let token = std::mem::take(&mut body.page_token);
-        let size = rows::page_size("page_size", std::mem::take(&mut body.page_size), 50)?;
+        let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 50)?;
         let listing = self.listing("ListFindings", &graph, &body);
         if !(0.0..=10.0).contains(&body.min_severity) {
             return Err(status::invalid_argument("min_severity", "must lie between 0 and 10").into());
@@ -298,7 +302,7 @@ impl GraphService for Graph {
         let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let mut body = request.into_inner();
         let token = std::mem::take(&mut body.page_token);
-        let size = rows::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
+        let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
         let listing = self.listing("ListDeadLetters", &graph, &body);
         let page = statistics::dead_letters(&lake, &body.source_object, size, listing.resume(&token)?).await?;
         let (dead_letters, next_page_token) = listing.finish(page)?;

@@ -15,7 +15,10 @@ use gumshoe_runtime::status;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{self, Answer, Page, Parameters};
+use crate::{
+    rows::{self, Answer, Parameters},
+    rpc::page::Page,
+};
 
 /// The longest text to search for, in characters.
 const MAX_TEXT: usize = 512;

@@ -9,10 +9,12 @@ use gumshoe_api::{
 };
 use gumshoe_lake::GraphLake;
 use gumshoe_model::TimeWindow;
-use prost::Message as _;
 use serde::{Deserialize, Serialize};
 
-use crate::rows::{self, Answer, Columns, Page, Parameters, SUMS};
+use crate::{
+    rows::{self, Answer, Columns, Parameters, SUMS},
+    rpc::page::{self, Page},
+};
 
 /// Edges in one message of a stream.
 const EDGES_A_MESSAGE: usize = 1_000;
@@ -148,14 +150,12 @@ fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEdgesResponse>> {
     let (user_agents, errors, ports, protocols) =
         (columns.texts("user_agent")?, columns.texts("error")?, columns.numbers("port")?, columns.numbers("protocol")?);
     let measures = columns.measures()?;
-    let mut messages = Vec::with_capacity(columns.len() / EDGES_A_MESSAGE + 1);
-    let mut edges = Vec::new();
-    let mut bytes = 0;
+    let mut edges = Vec::with_capacity(columns.len());
     for row in 0..columns.len() {
         let here = entity_to_proto(&rows::entity(types.get(row), ids.get(row))?);
         let peer = entity_to_proto(&rows::entity(peer_types.get(row), peer_ids.get(row))?);
         let (side, subject, object) = if sides.get(row) == "in" { (Direction::In, peer, here) } else { (Direction::Out, here, peer) };
-        let edge = Edge {
+        edges.push(Edge {
             hour: Some(time_to_proto(hours.time(row))),
             subject: Some(subject),
             relation: relation_to_proto(rows::relation(relations.get(row))?),
@@ -170,16 +170,7 @@ fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEdgesResponse>> {
             port: ports.small(row),
             protocol: protocols.small(row),
             measures: Some(measures_to_proto(&measures.get(row))),
-        };
-        bytes += edge.encoded_len();
-        edges.push(edge);
-        if edges.len() == EDGES_A_MESSAGE || bytes > BYTES_A_MESSAGE {
-            bytes = 0;
-            messages.push(StreamEdgesResponse { edges: std::mem::take(&mut edges) });
-        }
+        });
     }
-    if !edges.is_empty() {
-        messages.push(StreamEdgesResponse { edges });
-    }
-    Ok(messages)
+    Ok(page::messages(edges, EDGES_A_MESSAGE, BYTES_A_MESSAGE).into_iter().map(|edges| StreamEdgesResponse { edges }).collect())
 }

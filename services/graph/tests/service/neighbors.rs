@@ -164,3 +164,39 @@ async fn refuses_wrong_fields_and_foreign_tokens() {
     }
     fixture.stop().await;
 }
+
+/// Prints how long pages of a hub with a million edges take beside those of a quiet entity.
+#[tokio::test]
+#[ignore = "a measurement, minutes long"]
+async fn hub_of_a_million_edges_beside_a_quiet_entity() {
+    let fixture = Fixture::start().await;
+    fixture.commit_calls("quiet", &[Call::new("quiet", "2024-06-30T10:00:00Z", Who::User("quiet")).json()]).await;
+    for batch in 0..17_u32 {
+        let records: Vec<_> = (0..30_000_u32)
+            .map(|number| {
+                let number = batch * 30_000 + number;
+                let address = std::net::Ipv4Addr::from(0x0b00_0000 + number).to_string();
+                Call { address, ..Call::new(format!("c{number}"), "2024-06-30T10:00:00Z", Who::User("hub")) }.json()
+            })
+            .collect();
+        fixture.commit_calls(&format!("hub-{batch}"), &records).await;
+    }
+    for user in ["quiet", "hub", "quiet", "hub"] {
+        let mut request =
+            ListNeighborsRequest { graph_arn: fixture.arn(), entity: entity(&format!("user:{}", user_arn(user))), page_size: 100, ..Default::default() };
+        for page in 0..6 {
+            let start = std::time::Instant::now();
+            let answer = fixture.reader.clone().list_neighbors(request.clone()).await.unwrap().into_inner();
+            println!("{user} page {page}: {} neighbours in {:?}", answer.neighbors.len(), start.elapsed());
+            request.page_token = answer.next_page_token;
+            if request.page_token.is_empty() {
+                break;
+            }
+        }
+        let start = std::time::Instant::now();
+        let request = gumshoe_api::graph::v1::GetEntityProfileRequest { graph_arn: fixture.arn(), entity: request.entity, ..Default::default() };
+        let profile = fixture.reader.clone().get_entity_profile(request).await.unwrap().into_inner().profile.unwrap();
+        println!("{user} profile: {} addresses in {:?}", profile.addresses.unwrap().total, start.elapsed());
+    }
+    fixture.stop().await;
+}
