@@ -84,7 +84,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         stopping: stopping.clone(),
         cutting: cutting.clone(),
     });
-    server::serve(gateway, &config, listener, health, async || authenticator.is_ready().await, (stopping, cutting), shutdown).await
+    server::serve(gateway, &config, listener, health, authenticator, (stopping, cutting), shutdown).await
 }
 
 /// The gateway has no schema.

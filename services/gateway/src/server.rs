@@ -25,6 +25,7 @@ use tonic_health::{
 use crate::{
     config::{Config, Limits},
     error::Error,
+    identity::Authenticator,
     proxy::Gateway,
 };
 
@@ -70,18 +71,18 @@ pub(crate) fn infrastructure(health: &Health, reflection: bool) -> Result<Routes
     Ok(routes.add_service(builder.build_v1().map_err(|error| Error::Descriptors(error.into()))?))
 }
 
-/// Serves until shutdown is requested, then ends in phases. `is_ready` says whether callers can be verified.
+/// Serves until shutdown is requested, then ends in phases. Ready is whoever can verify callers.
 pub(crate) async fn serve(
     gateway: Gateway,
     config: &Config,
     listener: TcpListener,
     health: Health,
-    is_ready: impl AsyncFn() -> bool,
+    authenticator: Arc<Authenticator>,
     (stopping, cutting): (CancellationToken, CancellationToken),
     shutdown: Shutdown,
 ) -> Result<(), Error> {
     let limits = &config.limits;
-    health.set(is_ready().await).await;
+    health.set(authenticator.is_ready().await).await;
     if let Ok(address) = listener.local_addr() {
         tracing::info!(%address, tls = config.tls.is_some(), "listening");
     }
@@ -94,7 +95,7 @@ pub(crate) async fn serve(
     let readiness = async {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
-            health.set(is_ready().await).await;
+            health.set(authenticator.is_ready().await).await;
         }
     };
     tokio::select! {
