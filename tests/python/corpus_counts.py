@@ -173,38 +173,33 @@ def extent(text, at):
         match = re.compile(r"[,\]}\s]").search(text, at)
         return match.start() if match else len(text)
     close, depth, in_string = {"{": "}", "[": "]", '"': ""}[first], 0, False
+    escaped = False
     while at < len(text):
         char = text[at]
-        if in_string:
-            if char == "\\":
-                at += 1
-            elif char == '"':
-                in_string = False
-                if depth == 0:
-                    return at + 1
-        elif char == '"':
-            in_string = True
-        elif char == first:
+        if char == '"' and not escaped:
+            in_string = not in_string
+            if not in_string and depth == 0:
+                return at + 1
+        elif char == first and not in_string:
             depth += 1
-        elif char == close:
+        elif char == close and not in_string:
             depth -= 1
             if depth == 0:
                 return at + 1
+        # Also outside strings, where valid JSON has none.
+        escaped = char == "\\" and not escaped
         at += 1
     return None
 
 
 def line_break_in_string(text):
-    in_string, at = False, 0
-    while at < len(text):
-        char = text[at]
+    in_string = escaped = False
+    for at, char in enumerate(text):
         if in_string and char == "\n":
             return at
-        if in_string and char == "\\":
-            at += 1
-        elif char == '"':
+        if char == '"' and not escaped:
             in_string = not in_string
-        at += 1
+        escaped = char == "\\" and not escaped
     return None
 
 
@@ -331,8 +326,11 @@ def count(data):
         return 0
     if text.lstrip(WHITE)[0] in "{[" and text.lstrip(WHITE)[1:2] != "\0":
         return count_json(text)
-    if any(is_flow_line(line) or is_flow_header(line) for line in text.lstrip(WHITE).split("\n")[:8]):
-        return sum(bool(line.strip()) and not is_flow_header(line) for line in lines)
+    for line in text.lstrip(WHITE).split("\n")[:8]:
+        if is_flow_line(line) or is_flow_header(line):
+            return sum(bool(line.strip()) and not is_flow_header(line) for line in lines)
+        if known_start(line, 0) is not None:
+            return count_json(text)
     return 1
 
 

@@ -11,7 +11,7 @@ use gumshoe_model::{EntityRef, EntityType, Event, RecordKind, Relation, entity::
 
 use crate::{
     address,
-    arn::{is_account, link},
+    arn::{is_account, last_part, link, partition},
     json::{List, Required, Text, cut, lenient, parse},
 };
 
@@ -26,7 +26,8 @@ const MAX_USER_AGENT_BYTES: usize = 1024;
 const MAX_ERROR_BYTES: usize = 256;
 
 lenient! {
-    /// The fields of a record that the graph needs. CloudTrail Lake writes column names in lower case.
+    /// The fields of a record that the graph needs. CloudTrail Lake writes column names in lower case. The two large ones are
+    /// boxed because a record is moved several times while it is read.
     struct Record {
         event_version: Text<'a> = "eventVersion" | "eventversion",
         identity: Identity<'a> = "userIdentity" | "useridentity",
@@ -38,8 +39,8 @@ lenient! {
         user_agent: Text<'a> = "userAgent" | "useragent",
         error_code: Text<'a> = "errorCode" | "errorcode",
         error_message: Text<'a> = "errorMessage" | "errormessage",
-        request: Parameters<'a> = "requestParameters" | "requestparameters",
-        response: Response<'a> = "responseElements" | "responseelements",
+        request: Option<Box<Parameters<'a>>> = "requestParameters" | "requestparameters",
+        response: Option<Box<Response<'a>>> = "responseElements" | "responseelements",
         resources: List<Resource<'a>> = "resources",
         event_id: Text<'a> = "eventID" | "eventid",
         event_type: Text<'a> = "eventType" | "eventtype",
@@ -98,8 +99,10 @@ pub(crate) fn normalise<'a>(mut record: Record<'a>, text: &'a str) -> Result<Eve
     event.error = match (record.error_code.is_empty(), record.error_message.is_empty()) {
         (false, _) => record.error_code.take(),
         (true, false) => record.error_message.take(),
-        (true, true) if record.response.console_login.get() == "Failure" => record.response.console_login.take(),
-        (true, true) => Cow::Borrowed(""),
+        (true, true) => match &record.response {
+            Some(response) if response.console_login.get() == "Failure" => Cow::Borrowed("Failure"),
+            _ => Cow::Borrowed(""),
+        },
     };
     event.error = cut(event.error, MAX_ERROR_BYTES);
     if is_insight {
@@ -128,27 +131,30 @@ fn check_version(version: &str) -> Result<(), String> {
 
 /// What a call of the Security Token Service assumed: a role (also when refused), the session that came of it and its access key.
 fn assumed<'a>(record: &mut Record<'a>, event: &mut Event<'a>) {
-    if event.origin.is_none() && !record.request.source_identity.is_empty() {
-        event.origin = Some(EntityRef::new(EntityType::FederatedUser, cut(record.request.source_identity.take(), MAX_ID_BYTES)));
+    if let Some(request) = &mut record.request {
+        if event.origin.is_none() && !request.source_identity.is_empty() {
+            event.origin = Some(EntityRef::new(EntityType::FederatedUser, cut(request.source_identity.take(), MAX_ID_BYTES)));
+        }
+        let role = request.role_arn.take();
+        let name = last_part(&role).to_owned();
+        link(event, Relation::Assumed, EntityType::Role, role, name);
+        if event.operation == "AssumeRoot" {
+            let target = request.target_principal.take();
+            let root = if is_account(&target) { Cow::Owned(format!("arn:{}:iam::{target}:root", partition(&event.region))) } else { target };
+            link(event, Relation::Assumed, EntityType::Root, root, "");
+        }
     }
-    let role = record.request.role_arn.take();
-    let name = crate::arn::last_part(&role).to_owned();
-    link(event, Relation::Assumed, EntityType::Role, role, name);
-    if event.operation == "AssumeRoot" {
-        let target = record.request.target_principal.take();
-        let root = if is_account(&target) { Cow::Owned(format!("arn:{}:iam::{target}:root", crate::arn::partition(&event.region))) } else { target };
-        link(event, Relation::Assumed, EntityType::Root, root, "");
+    if event.error.is_empty()
+        && let Some(response) = &mut record.response
+    {
+        let session = &mut response.assumed_role_user;
+        let arn = session.arn.take();
+        let name = last_part(&arn).to_owned();
+        let id = if session.id.is_empty() { arn } else { session.id.take() };
+        link(event, Relation::Assumed, EntityType::RoleSession, id, name);
+        let federated = response.federated_user.arn.take();
+        let name = last_part(&federated).to_owned();
+        link(event, Relation::Assumed, EntityType::FederatedUser, federated, name);
+        link(event, Relation::Assumed, EntityType::AccessKey, response.credentials.access_key.take(), "");
     }
-    if !event.error.is_empty() {
-        return;
-    }
-    let session = &mut record.response.assumed_role_user;
-    let arn = session.arn.take();
-    let name = crate::arn::last_part(&arn).to_owned();
-    let id = if session.id.is_empty() { arn } else { session.id.take() };
-    link(event, Relation::Assumed, EntityType::RoleSession, id, name);
-    let federated = record.response.federated_user.arn.take();
-    let name = crate::arn::last_part(&federated).to_owned();
-    link(event, Relation::Assumed, EntityType::FederatedUser, federated, name);
-    link(event, Relation::Assumed, EntityType::AccessKey, record.response.credentials.access_key.take(), "");
 }

@@ -3,6 +3,7 @@
 use crate::{
     Options,
     flow::{Layout, is_default_line},
+    skip::known_start,
 };
 
 /// What the bytes are, once unpacked.
@@ -17,7 +18,7 @@ pub(crate) enum Content {
     Unknown,
 }
 
-/// How many lines are looked at for one that shows a flow log.
+/// How many lines are looked at for one that shows the format, so that damage at the start does not cost the whole object.
 const LINES: usize = 8;
 
 /// The content that begins with `head`: at least the first line, if the object has one.
@@ -41,5 +42,13 @@ pub(crate) fn content(head: &[u8], options: &Options) -> Content {
             is_default_line(line) || Layout::from_header(line).is_some() || given.is_some_and(|width| line.split_ascii_whitespace().count() == width)
         })
     };
-    if text.split(|byte| *byte == b'\n').take(LINES).any(is_flow) { Content::Flow(options.flow_layout()) } else { Content::Unknown }
+    for line in text.split(|byte| *byte == b'\n').take(LINES) {
+        if is_flow(line) {
+            return Content::Flow(options.flow_layout());
+        }
+        if known_start(line, 0).is_some() {
+            return Content::Json;
+        }
+    }
+    Content::Unknown
 }

@@ -34,9 +34,11 @@ fn deepest(bytes: &[u8]) -> usize {
     let (mut depth, mut deepest, mut in_string, mut escaped) = (0_usize, 0, false, false);
     for byte in bytes {
         match byte {
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
+            b'\\' => {
+                escaped = !escaped;
+                continue;
+            }
+            b'"' if !escaped => in_string = !in_string,
             b'{' | b'[' if !in_string => {
                 depth += 1;
                 deepest = deepest.max(depth);
@@ -44,6 +46,7 @@ fn deepest(bytes: &[u8]) -> usize {
             b'}' | b']' if !in_string => depth = depth.saturating_sub(1),
             _ => {}
         }
+        escaped = false;
     }
     deepest
 }
@@ -54,11 +57,14 @@ pub(crate) fn line_break_in_string(bytes: &[u8]) -> Option<usize> {
     for (at, byte) in bytes.iter().enumerate() {
         match byte {
             b'\n' if in_string => return Some(at),
-            _ if escaped => escaped = false,
-            b'\\' if in_string => escaped = true,
-            b'"' => in_string = !in_string,
+            b'\\' => {
+                escaped = !escaped;
+                continue;
+            }
+            b'"' if !escaped => in_string = !in_string,
             _ => {}
         }
+        escaped = false;
     }
     None
 }

@@ -30,7 +30,8 @@ pub(crate) fn known_start(bytes: &[u8], from: usize) -> Option<usize> {
     STARTS.iter().filter_map(|start| memmem::find(rest, start.as_bytes())).min().map(|at| from + at)
 }
 
-/// Follows the brackets of one kind outside strings, across pieces.
+/// Follows the brackets of one kind outside strings, across pieces. A backslash takes the meaning of a quote, also outside strings,
+/// as in [`extent`](crate::json::extent).
 #[derive(Debug)]
 pub(crate) struct Brackets {
     open: u8,
@@ -49,9 +50,11 @@ impl Brackets {
     pub(crate) fn end(&mut self, bytes: &[u8]) -> Option<usize> {
         for (at, byte) in bytes.iter().enumerate() {
             match *byte {
-                _ if self.escaped => self.escaped = false,
-                b'\\' if self.in_string => self.escaped = true,
-                b'"' => {
+                b'\\' => {
+                    self.escaped = !self.escaped;
+                    continue;
+                }
+                b'"' if !self.escaped => {
                     self.in_string = !self.in_string;
                     // A value that is a string ends with it.
                     if !self.in_string && self.depth == 0 {
@@ -67,6 +70,7 @@ impl Brackets {
                 }
                 _ => {}
             }
+            self.escaped = false;
         }
         None
     }

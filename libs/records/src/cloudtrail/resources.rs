@@ -116,7 +116,12 @@ pub(crate) fn touched<'a>(record: &mut Record<'a>, event: &mut Event<'a>) {
     for resource in &mut record.resources.0 {
         affected(event, resource.arn.take());
     }
-    let (request, response) = (&mut record.request, &mut record.response);
+    if record.request.is_none() && record.response.is_none() {
+        return;
+    }
+    let mut request = record.request.take().unwrap_or_default();
+    let mut response = record.response.take().unwrap_or_default();
+    let (request, response) = (&mut *request, &mut *response);
     let service = event.service.clone();
     let service = service.strip_suffix(".amazonaws.com").unwrap_or(&service);
 
