@@ -59,7 +59,10 @@ pub async fn serve(arguments: &Serve, format: Format) -> Result<(), Failure> {
     directory.make_keys()?;
     let installation = installation(&directory, arguments)?;
     let telemetry = configuration::telemetry(&arguments.log, std::io::stderr().is_terminal());
-    let _telemetry = gumshoe_runtime::telemetry::init(&telemetry, "gumshoe").map_err(|error| Failure::serve("logs", &error))?;
+    // Standard output is for what scripts read: credentials and readiness.
+    let (subscriber, _telemetry) =
+        gumshoe_runtime::telemetry::subscriber(&telemetry, "gumshoe", std::io::stderr).map_err(|error| Failure::serve("logs", &error))?;
+    tracing::subscriber::set_global_default(subscriber).map_err(|error| Failure::serve("logs", &error))?;
     let shutdown = Shutdown::on_signals().map_err(|error| Failure::serve("signals", &error))?;
 
     let outside = listen(arguments.listen).await?;
