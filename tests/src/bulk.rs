@@ -16,7 +16,7 @@ pub async fn generate(records: usize, seed: u64) -> Vec<LogFile> {
     let (count, seed_text) = (records.to_string(), seed.to_string());
     let out = folder.path().display().to_string();
     let cli = Cli::with([]);
-    cli.json(&["generate", "--kind", "mixed", "--records", &count, "--seed", &seed_text, "--out", &out, "--gzip", "--file-size", "300KB", "--days", "2"]).await;
+    cli.json(&["generate", "--kind", "mixed", "--records", &count, "--seed", &seed_text, "--out", &out, "--gzip", "--file-size", "80KB", "--days", "2"]).await;
     let mut files = Vec::new();
     collect(folder.path(), folder.path(), &mut files);
     assert!(files.len() > 10, "{} files are too few to be killed between", files.len());

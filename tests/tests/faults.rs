@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
 
 /// Records of an ingest that is disturbed.
-const RECORDS: usize = 6_000;
+const RECORDS: usize = 1_500;
 /// Rounds with a random point beside those that kill each service once.
 const RANDOM_ROUNDS: usize = 6;
 /// Small parts, so that an ingest has many commits to be killed between.
@@ -75,7 +75,7 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
     let expected = Dump::of(&undisturbed, &files).await;
     assert!(expected_totals.1 > 0 && expected_totals.2 > 0, "the input has duplicates and dead letters: {expected_totals:?}");
     assert!(expected_totals.0 > u64::try_from(RECORDS).unwrap() / 2, "{expected_totals:?}");
-    eprintln!("undisturbed: {} batches in {duration:?}, {expected_totals:?}", batches.len());
+    eprintln!("undisturbed: {} batches in {duration:?}, read again after {:?}, {expected_totals:?}", batches.len(), begun.elapsed());
 
     let random_rounds = (0..RANDOM_ROUNDS).map(|number| if number % 2 == 0 { Service::Graph } else { Service::Ingest });
     for (round, service) in Service::ALL.into_iter().chain(random_rounds).enumerate() {
@@ -98,7 +98,7 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
         processes.restart(service).await;
         let results = sending.await.unwrap();
         let what = format!("{} was killed after {killed_at} of {} batches, round {round} of seed {seed}", service.name(), batches.len());
-        eprintln!("{what}");
+        eprintln!("{what}, {:?} after the beginning", begun.elapsed());
         assert!(killed_at < batches.len(), "the kill came too late: {what}");
         assert_eq!(totals(&results), expected_totals, "{what}");
         expected.assert_same(&Dump::of(&client, &files).await, &what);
@@ -108,7 +108,7 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn order_and_batch_sizes_change_nothing() {
     let seed = seed();
-    let files = bulk::generate(RECORDS / 2, 11).await;
+    let files = bulk::generate(RECORDS, 11).await;
     let in_order = batches(&files);
     let mut processes = start(Vec::new()).await;
     let first = client(&processes, 0).await;
@@ -136,7 +136,7 @@ async fn order_and_batch_sizes_change_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_source_survives_the_death_of_ingest() {
     let folder = tempfile::tempdir().unwrap();
-    let files = bulk::generate(RECORDS / 2, 13).await;
+    let files = bulk::generate(RECORDS, 13).await;
     for file in &files {
         file.write(folder.path());
     }

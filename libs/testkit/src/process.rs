@@ -11,7 +11,7 @@ use std::{
 };
 
 /// How much of a log is shown when a test fails.
-const LINES_SHOWN: usize = 60;
+const LINES_SHOWN: usize = 40;
 const POLL: Duration = Duration::from_millis(20);
 
 /// A running program. What it writes goes to a file, whose end is printed if the test panics.

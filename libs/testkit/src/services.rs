@@ -276,7 +276,7 @@ impl Parts<'_> {
         }
         .unwrap();
         writeln!(text, "[listen]\naddress = \"127.0.0.1:{}\"", self.ports.get(&service).copied().unwrap_or_default()).unwrap();
-        writeln!(text, "[telemetry]\nlevel = \"info\"").unwrap();
+        writeln!(text, "[telemetry]\nlevel = \"warn\"").unwrap();
         if service != Service::Gateway {
             writeln!(text, "[trust]\nissuers = {:?}", self.keys.issuers()).unwrap();
         }
