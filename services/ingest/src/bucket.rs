@@ -323,8 +323,12 @@ fn open_error(error: object_store::Error) -> OpenError {
 
 /// What the store said, in words for a source's owner; in full in the log.
 fn store_reason(error: &object_store::Error) -> String {
-    tracing::warn!(error = %Chain(error), "the object store failed");
+    let whole = Chain(error).to_string();
+    tracing::warn!(error = whole, "the object store failed");
     match error {
+        // Of a listing's errors the library gives the kind only as text: the codes are those of the S3 API.
+        object_store::Error::Generic { .. } if whole.contains("NoSuchBucket") => "the bucket does not exist",
+        object_store::Error::Generic { .. } if ["AccessDenied", "403 Forbidden"].iter().any(|code| whole.contains(code)) => "access is denied",
         object_store::Error::NotFound { .. } => "the bucket does not exist",
         object_store::Error::PermissionDenied { .. } | object_store::Error::Unauthenticated { .. } => "access is denied",
         object_store::Error::InvalidPath { .. } => "a key with an empty or relative folder name is among the objects",

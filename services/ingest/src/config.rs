@@ -82,7 +82,7 @@ pub struct Batches {
     pub commit_timeout_seconds: u64,
     /// Objects parsed at once. Default: one per processor.
     pub parallel_objects: usize,
-    /// Batches parsed while their caller is still sending. Default 8.
+    /// Batches parsed while their caller is still sending. Default: two per processor, at least 4.
     pub parallel_streams: usize,
     /// How long a caller's stream may stay silent inside a batch. Default 60.
     pub stream_idle_seconds: u64,
@@ -90,13 +90,14 @@ pub struct Batches {
 
 impl Default for Batches {
     fn default() -> Self {
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             commit_bytes: 24 << 20,
             commits_in_flight: 3,
             commit_patience_seconds: 60,
             commit_timeout_seconds: 60,
-            parallel_objects: std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
-            parallel_streams: 8,
+            parallel_objects: processors,
+            parallel_streams: processors.saturating_mul(2).max(4),
             stream_idle_seconds: 60,
         }
     }

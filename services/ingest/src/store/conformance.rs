@@ -272,6 +272,7 @@ async fn an_object_that_is_gone_waits_for_a_listing(fixture: Fixture) {
     let claimed = claim(&store, &source, "a", NOW, 1).await;
     let gone = Outcome::Failed { reason: "gone".to_owned(), counts: Counts::default(), next_try: None };
     store.finish(&source, "a", &[(claimed[0].id.clone(), gone)], NOW).await.unwrap();
+    store.retry_failed(&source).await.unwrap();
     assert!(claim(&store, &source, "a", later(1_000_000_000), 1).await.is_empty());
     assert_eq!(store.progress(&source).await.unwrap()[0].oldest_to_do, None, "it makes no lag");
     assert!(store.known(&source, &[&claimed[0].id]).await.unwrap().is_empty());

@@ -208,14 +208,15 @@ impl SqlStore {
         transaction.commit().await.map_err(failure)
     }
 
-    /// Lets failed objects be tried at once.
+    /// Lets failed objects be tried at once, but for those that only a listing can bring back.
     ///
     /// # Errors
     /// Only those of the database.
     pub async fn retry_failed(&self, source: &Source) -> Result<(), StoreError> {
-        sqlx::query("UPDATE source_objects SET state = 'seen', next_try = 0 WHERE graph_arn = $1 AND source_id = $2 AND state <> 'done' AND next_try > 0")
+        sqlx::query("UPDATE source_objects SET state = 'seen', next_try = 0 WHERE graph_arn = $1 AND source_id = $2 AND state <> 'done' AND next_try > 0 AND next_try < $3")
             .bind(source.graph.to_string())
             .bind(&*source.id)
+            .bind(NEVER)
             .execute(&self.0.pool)
             .await
             .map_err(failure)?;

@@ -17,8 +17,8 @@ use gumshoe_api::{
         graph_writer_service_server::{GraphWriterService, GraphWriterServiceServer},
     },
     ingest::v1::{
-        CreateSourceRequest, GetSourceRequest, ListSourceObjectsRequest, ObjectState, RecordsPiece, Source, SourceObject, SourceSettings, StreamRecordsRequest,
-        SyncSourceRequest, SyncSourceResponse, ingest_service_client::IngestServiceClient,
+        CreateSourceRequest, GetSourceRequest, ListSourceObjectsRequest, ObjectState, RecordsPiece, Source, SourceObject, SourceProgress, SourceSettings,
+        StreamRecordsRequest, SyncSourceRequest, SyncSourceResponse, ingest_service_client::IngestServiceClient,
     },
 };
 use gumshoe_ingest::{Config, config};
@@ -327,6 +327,21 @@ pub async fn sync(client: &mut Client, graph: &GraphArn, name: &str) -> SyncSour
     let last = last.unwrap();
     assert!(last.complete);
     last
+}
+
+/// Sums over a source's whole ledger; `seen`, `done` and `failed` are objects.
+pub async fn totals(client: &mut Client, graph: &GraphArn, name: &str) -> SourceProgress {
+    get(client, graph, name).await.progress.into_iter().fold(SourceProgress::default(), |mut sum, row| {
+        sum.seen += row.seen;
+        sum.done += row.done;
+        sum.failed += row.failed;
+        sum.records += row.records;
+        sum.events += row.events;
+        sum.duplicates += row.duplicates;
+        sum.dead_letters += row.dead_letters;
+        sum.bytes += row.bytes;
+        sum
+    })
 }
 
 pub async fn objects(client: &mut Client, graph: &GraphArn, name: &str) -> Vec<SourceObject> {

@@ -15,7 +15,7 @@ use gumshoe_testkit::PostgresDatabase;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::harness::{ACCOUNT, World, create, eventually, get, graph, in_state, name_of, objects, settings, sync, trail};
+use crate::harness::{ACCOUNT, World, create, eventually, get, graph, in_state, name_of, objects, settings, sync, totals, trail};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_source_is_created_once_shown_listed_and_deleted() {
@@ -115,10 +115,9 @@ async fn two_hundred_small_files_share_commits_and_count_once() {
     let mut client = ingest.client(&graph);
     create(&mut client, &graph, "logs", settings(&world.url())).await;
     let status = sync(&mut client, &graph, "logs").await;
-    let totals = status.totals.unwrap();
-    assert_eq!((status.objects_total, status.objects_finished, status.objects_failed), (200, 200, 0));
-    assert_eq!((status.stored_bytes_total, status.stored_bytes_finished), (bytes, bytes));
-    assert_eq!((totals.records, totals.events, totals.bytes, totals.already_committed), (600, 600, bytes, false));
+    assert_eq!((status.objects_total, status.stored_bytes_total, status.objects_failed), (status.objects_finished, status.stored_bytes_finished, 0));
+    let sum = totals(&mut client, &graph, "logs").await;
+    assert_eq!((sum.seen, sum.done, sum.records, sum.events, sum.bytes), (200, 200, 600, 600, bytes));
     assert!(world.graph.state().most_open > 4, "{}", world.graph.state().most_open);
     assert_eq!(world.graph.fresh().len(), 200);
 
@@ -128,8 +127,9 @@ async fn two_hundred_small_files_share_commits_and_count_once() {
     // A source that is forgotten and made again does not count twice either.
     client.delete_source(DeleteSourceRequest { graph_arn: graph.to_string(), name: "logs".to_owned() }).await.unwrap();
     create(&mut client, &graph, "logs", settings(&world.url())).await;
-    let totals = sync(&mut client, &graph, "logs").await.totals.unwrap();
-    assert_eq!((totals.events, totals.already_committed), (600, true));
+    sync(&mut client, &graph, "logs").await;
+    assert_eq!(totals(&mut client, &graph, "logs").await.events, 600, "told as of the first time");
+    assert!(objects(&mut client, &graph, "logs").await.into_iter().all(|object| object.result.unwrap().already_committed));
     assert_eq!(world.graph.events(&graph), 600);
 }
 
@@ -143,14 +143,16 @@ async fn late_and_changed_objects_are_found_whatever_their_order() {
     sync(&mut client, &graph, "logs").await;
 
     let late = world.write("20240730T2130Z_aaa.json", trail(2));
-    assert_eq!(sync(&mut client, &graph, "logs").await.totals.unwrap().events, 2, "though it sorts before what was done");
+    sync(&mut client, &graph, "logs").await;
+    assert_eq!(totals(&mut client, &graph, "logs").await.events, 3, "though it sorts before what was done");
     assert!(world.graph.source_objects().contains(&name_of(&late)));
 
     let mut grown = fs::read(&late).unwrap();
     grown.extend_from_slice(&trail(3));
     world.write("20240730T2130Z_aaa.json", grown);
-    let totals = sync(&mut client, &graph, "logs").await.totals.unwrap();
-    assert_eq!((totals.events, totals.duplicates), (3, 2), "only what is new counts");
+    sync(&mut client, &graph, "logs").await;
+    let sum = totals(&mut client, &graph, "logs").await;
+    assert_eq!((sum.events, sum.duplicates), (6, 2), "only what is new counts");
     let rows = objects(&mut client, &graph, "logs").await;
     assert_eq!(rows.iter().map(|object| &object.key[15..18]).collect::<Vec<_>>(), ["aaa", "aaa", "mmm"]);
     assert_ne!(rows[0].etag, rows[1].etag);
@@ -196,8 +198,9 @@ async fn an_object_that_cannot_be_read_fails_with_its_reason_and_is_tried_again(
 
     let puller = world.ingest(|_| {}).await;
     let mut client = puller.client(&graph);
+    let watcher = client.clone();
     let find = |key: &'static str, state: ObjectState| {
-        let (mut client, graph) = (client.clone(), graph.clone());
+        let (client, graph) = (watcher.clone(), graph.clone());
         move || {
             let (mut client, graph) = (client.clone(), graph.clone());
             async move { objects(&mut client, &graph, "logs").await.into_iter().find(|object| object.key == key && object.state() == state) }
@@ -265,21 +268,35 @@ async fn dated_folders_are_listed_again_within_the_look_back() {
         format!("AWSLogs/{ACCOUNT}/CloudTrail/us-east-1/{}/{name}.json", day.format("%Y/%m/%d"))
     };
     world.write(&key(40, "old"), trail(1));
-    let ingest = world.ingest(|_| {}).await;
+    // So that nothing is listed but when the test says so.
+    let ingest = world.ingest(|config| config.sources.pull = false).await;
     let mut client = ingest.client(&graph);
     let lookback = |days: i64| SourceSettings { lookback: Some(prost_types::Duration { seconds: days * 86_400, nanos: 0 }), ..settings(&world.url()) };
     create(&mut client, &graph, "short", lookback(3)).await;
     create(&mut client, &graph, "all", lookback(0)).await;
+    let listed = async |name: &'static str| {
+        let mut client = ingest.client(&graph);
+        let before = get(&mut client, &graph, name).await.last_list_time;
+        let request = SyncSourceRequest { graph_arn: graph.to_string(), name: name.to_owned() };
+        let _listing = client.sync_source(request).await.unwrap();
+        eventually("it is listed", || {
+            let (mut client, graph) = (client.clone(), graph.clone());
+            async move { (get(&mut client, &graph, name).await.last_list_time != before).then_some(()) }
+        })
+        .await;
+        let objects = objects(&mut client, &graph, name).await;
+        let mut names: Vec<_> = objects.into_iter().map(|object| object.key.rsplit('/').next().unwrap().trim_end_matches(".json").to_owned()).collect();
+        names.sort_unstable();
+        names
+    };
     for name in ["short", "all"] {
-        assert_eq!(sync(&mut client, &graph, name).await.objects_finished, 1, "the first listing is of everything");
+        assert_eq!(listed(name).await, ["old"], "the first listing is of everything");
     }
     world.write(&key(40, "late-old"), trail(1));
     world.write(&key(2, "late"), trail(1));
     world.write(&key(0, "a-new"), trail(1));
-    assert_eq!(sync(&mut client, &graph, "short").await.objects_finished, 2);
-    assert_eq!(sync(&mut client, &graph, "all").await.objects_finished, 3);
-    let rows = objects(&mut client, &graph, "short").await;
-    assert!(rows.iter().all(|object| !object.key.contains("late-old")));
+    assert_eq!(listed("short").await, ["a-new", "late", "old"]);
+    assert_eq!(listed("all").await, ["a-new", "late", "late-old", "old"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -376,8 +393,8 @@ async fn what_a_stopped_replica_leaves_another_finishes() {
     world.graph.stall(false);
     let two = world.ingest(|_| {}).await;
     let mut client = two.client(&graph);
-    let status = sync(&mut client, &graph, "logs").await;
-    assert_eq!((status.objects_finished, world.graph.events(&graph)), (20, 40));
+    sync(&mut client, &graph, "logs").await;
+    assert_eq!((totals(&mut client, &graph, "logs").await.done, world.graph.events(&graph)), (20, 40));
     assert!(objects(&mut client, &graph, "logs").await.iter().all(|object| object.attempts == 1), "giving up is no attempt");
 }
 
@@ -396,7 +413,8 @@ async fn a_graph_that_is_away_postpones_objects_and_fails_none() {
     .await;
     assert_eq!((waiting.state(), &*waiting.failure), (ObjectState::Seen, "the graph service does not answer"));
     world.graph.state().failures.clear();
-    assert_eq!(sync(&mut client, &graph, "logs").await.totals.unwrap().events, 2);
+    sync(&mut client, &graph, "logs").await;
+    assert_eq!(totals(&mut client, &graph, "logs").await.events, 2);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -407,7 +425,8 @@ async fn a_large_file_is_cut_and_small_ones_do_not_wait_for_it() {
     let ingest = world.ingest(|config| config.batches.commit_bytes = 256 << 10).await;
     let mut client = ingest.client(&graph);
     create(&mut client, &graph, "logs", settings(&world.url())).await;
-    assert_eq!(sync(&mut client, &graph, "logs").await.totals.unwrap().events, 8_001);
+    sync(&mut client, &graph, "logs").await;
+    assert_eq!(totals(&mut client, &graph, "logs").await.events, 8_001);
     assert!(world.graph.fresh().len() > 10);
 }
 
