@@ -211,8 +211,10 @@ fn from_pem(bytes: &[u8]) -> Vec<Key> {
     blocks.filter_map(|block| from_pem_block(block.trim_start().as_bytes())).collect()
 }
 
+type Parser = fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>;
+
 fn from_pem_block(pem: &[u8]) -> Option<Key> {
-    let parsers: [(Algorithm, fn(&[u8]) -> jsonwebtoken::errors::Result<DecodingKey>); 3] =
+    let parsers: [(Algorithm, Parser); 3] =
         [(Algorithm::EdDSA, DecodingKey::from_ed_pem), (Algorithm::ES256, DecodingKey::from_ec_pem), (Algorithm::RS256, DecodingKey::from_rsa_pem)];
     parsers.into_iter().find_map(|(algorithm, parse)| {
         let decoding = parse(pem).ok()?;

@@ -108,7 +108,7 @@ impl Parts {
             "/readyz" => return plain(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
             _ => {}
         }
-        if let Err(refusal) = is_grpc(&request) {
+        if let Some(refusal) = refuse_other_protocols(&request) {
             return refusal;
         }
         if path.starts_with("/grpc.") {
@@ -218,19 +218,16 @@ fn unknown_method() -> Failure {
 }
 
 /// Source: gRPC over HTTP/2, "Requests": other content types get HTTP status 415.
-fn is_grpc(request: &Request<Body>) -> Result<(), Response<Body>> {
+fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if content_type != b"application/grpc" && !content_type.starts_with(b"application/grpc+") {
         let known = request.uri().path().starts_with("/gumshoe.") || request.uri().path().starts_with("/grpc.");
-        return Err(if known { plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected gRPC") } else { plain(StatusCode::NOT_FOUND, "not found") });
+        return Some(if known { plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected gRPC") } else { plain(StatusCode::NOT_FOUND, "not found") });
     }
     if request.version() != Version::HTTP_2 {
-        return Err(plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2"));
+        return Some(plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2"));
     }
-    if request.method() != Method::POST {
-        return Err(plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC needs POST"));
-    }
-    Ok(())
+    (request.method() != Method::POST).then(|| plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC needs POST"))
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Response<Body> {

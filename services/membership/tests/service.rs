@@ -341,7 +341,9 @@ async fn wrong_disabled_and_deleted_keys_look_the_same() {
     let (second, second_secret) = service.create_key(ACCOUNT, &principal).await.unwrap();
     refused(service.create_key(ACCOUNT, &principal).await, Code::ResourceExhausted, ErrorReason::QuotaExceeded);
     let same = |outcome| assert_eq!(refused(outcome, Code::Unauthenticated, ErrorReason::Unauthenticated), "the access key is not valid");
-    for (id, secret) in [(id.as_str(), second_secret.as_str()), (id.as_str(), ""), ("AKIAAAAAAAAAAAAAAAAA", secret.as_str()), ("' OR 1=1 --", secret.as_str()), ("", "")] {
+    for (id, secret) in
+        [(id.as_str(), second_secret.as_str()), (id.as_str(), ""), ("AKIAAAAAAAAAAAAAAAAA", secret.as_str()), ("' OR 1=1 --", secret.as_str()), ("", "")]
+    {
         same(service.token(id, secret, None).await);
     }
     let update = |active| api::UpdateAccessKeyRequest { access_key_id: id.clone(), active };

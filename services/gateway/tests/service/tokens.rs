@@ -42,10 +42,9 @@ fn claims(changes: Value) -> Value {
         "iss": "gumshoe", "aud": "gumshoe", "sub": format!("arn:aws:iam::{ACCOUNT}:user/administrator"), "account": ACCOUNT,
         "iat": now(), "exp": now() + 600,
     });
-    for (name, value) in changes.as_object().unwrap() {
-        claims[name] = value.clone();
-    }
-    claims.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+    let map = claims.as_object_mut().unwrap();
+    map.extend(changes.as_object().unwrap().clone());
+    map.retain(|_, value| !value.is_null());
     claims
 }
 
