@@ -167,18 +167,23 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError::Query`] when a table cannot be registered.
     pub async fn session(&self) -> Result<SessionContext, LakeError> {
-        let mut config =
-            SessionConfig::new().with_target_partitions(std::thread::available_parallelism().map_or(2, std::num::NonZero::get)).with_information_schema(false);
-        let parquet = &mut config.options_mut().execution.parquet;
-        parquet.pushdown_filters = true;
-        parquet.reorder_filters = true;
-        parquet.schema_force_view_types = false;
-        let session = SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime));
+        let session = self.empty_session();
         let providers = read(&self.providers).clone();
         for (table, provider) in Table::ALL.iter().zip(providers) {
             session.register_table(table.name(), provider)?;
         }
         Ok(session)
+    }
+
+    fn empty_session(&self) -> SessionContext {
+        let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let mut config = SessionConfig::new().with_target_partitions(cores).with_information_schema(false);
+        let parquet = &mut config.options_mut().execution.parquet;
+        parquet.pushdown_filters = true;
+        parquet.reorder_filters = true;
+        // Text comes as plain Utf8, as `docs/lake.md` says and as readers of columns expect.
+        parquet.schema_force_view_types = false;
+        SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
     }
 
     /// Runs a query with values for its `$name` parameters.
@@ -288,13 +293,19 @@ impl GraphLake {
 
     /// Makes the latest commits visible to queries.
     async fn publish(&self) -> Result<(), LakeError> {
+        let session = Arc::new(self.empty_session().state());
         let mut providers: Vec<Arc<dyn TableProvider>> = Vec::new();
         let mut version = 0;
         for slot in &self.tables {
             let delta = slot.lock().await;
             let state = delta.snapshot()?;
             version += state.version();
-            let provider = TableProviderBuilder::default().with_log_store(delta.log_store()).with_eager_snapshot(state.snapshot().clone()).build().await?;
+            let provider = TableProviderBuilder::default()
+                .with_session(Arc::clone(&session))
+                .with_log_store(delta.log_store())
+                .with_eager_snapshot(state.snapshot().clone())
+                .build()
+                .await?;
             providers.push(Arc::new(provider));
         }
         *write(&self.providers) = providers;

@@ -1,4 +1,5 @@
 //! Bad input of every kind gives dead letters: never a panic, a hang or a lost good record.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::io::{self, Read, Write as _};
 

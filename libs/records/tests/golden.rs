@@ -1,4 +1,5 @@
 //! Every fixture becomes exactly the events of its golden file. `UPDATE_GOLDEN=1` rewrites them, for people to review.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 use std::{
     env, fs,

@@ -1,4 +1,5 @@
 //! Laws that hold for all input: nothing is lost, nothing panics, and how the bytes arrive does not matter.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 use std::{
     fs,

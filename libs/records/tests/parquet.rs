@@ -1,4 +1,5 @@
 //! A flow log in Parquet gives the events of the same log as text.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::Arc;
 

@@ -58,6 +58,13 @@ impl Fault {
     }
 }
 
+/// Stack of each thread in bytes: planning a query recurses deeper than the default of 2 MiB allows.
+const STACK_BYTES: usize = 16 << 20;
+
+fn runtime() -> Result<Runtime, Fault> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build().map_err(Fault::Runtime)
+}
+
 /// Runs a service by the arguments of the process.
 ///
 /// `run` gets a bound listener and a switch that SIGTERM and SIGINT throw; it opens its stores and serves. `migrate`
@@ -114,14 +121,14 @@ where
         Command::CheckConfig => print(&config::show(&load()?)?),
         Command::Migrate => {
             let configuration = load()?;
-            Runtime::new().map_err(Fault::Runtime)?.block_on(async {
+            runtime()?.block_on(async {
                 let _guard = telemetry::init(configuration.telemetry(), C::SERVICE)?;
                 migrate(configuration).await.map_err(|error| logged("migrate", error))
             })
         }
         Command::Serve => {
             let configuration = load()?;
-            Runtime::new().map_err(Fault::Runtime)?.block_on(async {
+            runtime()?.block_on(async {
                 let _guard = telemetry::init(configuration.telemetry(), C::SERVICE)?;
                 let shutdown = Shutdown::on_signals().map_err(Fault::Runtime)?;
                 let address = configuration.listen().address;

@@ -44,7 +44,7 @@ impl Commit {
 
     async fn writer(&self, arn: &GraphArn) -> Result<Writer, LakeError> {
         let mut writers = self.writers.lock().await;
-        if let Some(writer) = writers.get(arn) {
+        if let Some(writer) = writers.get(arn).filter(|writer| writer.is_running()) {
             return Ok(writer.clone());
         }
         let writer = Writer::start(self.lake.graph(arn).await?, Arc::clone(&self.places), self.known_event_ids);

@@ -61,35 +61,30 @@ impl Known {
                 }
             }
         }
-        for run in missing.chunk_by(|one, next| next - one == 1) {
-            let [first, .., last] = run else {
-                if let [only] = run {
-                    self.read(lake, *only, *only).await?;
-                }
-                continue;
-            };
-            self.read(lake, *first, *last).await?;
-        }
-        Ok(())
+        if missing.is_empty() { Ok(()) } else { self.read(lake, &missing).await }
     }
 
-    async fn read(&mut self, lake: &GraphLake, first: i64, last: i64) -> Result<(), LakeError> {
-        let (start, end) = (Hour(first).start(), Hour(last + 1).start());
-        let day = |time: Timestamp| time.to_chrono().format("%Y-%m-%d").to_string();
+    /// Reads the ids of some hours in one query: `hours` is sorted and not empty.
+    async fn read(&mut self, lake: &GraphLake, hours: &[i64]) -> Result<(), LakeError> {
+        let (Some(first), Some(last)) = (hours.first(), hours.last()) else { return Ok(()) };
+        let mut days: Vec<String> = hours.iter().map(|hour| format!("DATE '{}'", Hour(*hour).start().to_chrono().format("%Y-%m-%d"))).collect();
+        days.dedup();
         // Times made here, not by a caller, so that the planner can prune by them.
         let sql = format!(
-            "SELECT time, event_id FROM events WHERE date >= DATE '{}' AND date <= DATE '{}' AND time >= to_timestamp_micros({}) AND time < to_timestamp_micros({})",
-            day(start),
-            day(Timestamp(end.0 - 1)),
-            start.0,
-            end.0
+            "SELECT time, event_id FROM events WHERE date IN ({}) AND time >= to_timestamp_micros({}) AND time < to_timestamp_micros({})",
+            days.join(", "),
+            Hour(*first).start().0,
+            Hour(last + 1).start().0
         );
         let mut rows = lake.sql(&sql, ParamValues::List(Vec::new())).await?;
         while let Some(rows) = rows.next().await.transpose()? {
             let [times, ids] = rows.columns() else { continue };
             let (times, ids) = (times.as_primitive::<TimestampMicrosecondType>(), ids.as_string::<i32>());
             for (time, id) in times.values().iter().zip(ids.iter().flatten()) {
-                self.insert(Timestamp(*time).hour().0, number(id));
+                let hour = Timestamp(*time).hour().0;
+                if hours.binary_search(&hour).is_ok() {
+                    self.insert(hour, number(id));
+                }
             }
         }
         Ok(())

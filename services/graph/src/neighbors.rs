@@ -1,8 +1,11 @@
 //! What an entity is tied to, page by page.
 //!
-//! Files are sorted by entity and then by peer, so a page is read from its cursor on: the query takes the next rows in
-//! that order, few enough to hold, and the engine skips the pages of a file that lie past the last of them. A hub's page
-//! costs what the page holds, not what the hub has.
+//! A page of a hub costs what the page holds, not what the hub has. Files are sorted by entity and then by peer, and know
+//! the smallest and largest peer of each few thousand rows. So a few of the next rows are looked at, in whatever order
+//! they come, to learn up to which peer the page will reach; then all rows up to that peer are summed, and the engine
+//! skips every part of a file that lies past it. A quiet entity's rows are all among the first few, and summed at once.
+
+use std::collections::BTreeMap;
 
 use gumshoe_api::{
     convert::{entity_to_proto, measures_to_proto, relation_to_proto},
@@ -13,13 +16,13 @@ use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    rows::{self, Answer, Parameters, SUMS, seen_from},
+    rows::{self, Answer, Columns, Parameters, SUMS, seen_from},
     rpc::page::Page,
 };
 
-/// Rows read at first for each neighbour asked for; more with each round that does not fill the page.
+/// Rows looked at for each neighbour asked for; more with each round that does not fill the page.
 const ROWS_A_NEIGHBOR: usize = 8;
-/// Rows held at most.
+/// Rows looked at in one round at most.
 const MAX_ROWS: usize = 64 * 1024;
 
 /// Which neighbours.
@@ -33,7 +36,7 @@ pub(crate) struct Filter {
 }
 
 /// The last neighbour of a page.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct Cursor {
     peer_type: String,
     peer_id: String,
@@ -42,7 +45,7 @@ pub(crate) struct Cursor {
 }
 
 impl Filter {
-    fn condition(&self, parameters: &mut Parameters, cursor: Option<&Cursor>) -> String {
+    fn condition(&self, parameters: &mut Parameters) -> String {
         let mut condition = "entity_type = $type AND entity_id = $id".to_owned();
         if let Some(scope) = self.scope {
             condition += " AND ";
@@ -58,104 +61,182 @@ impl Filter {
         if let Some(side) = self.side {
             condition += &format!(" AND side = '{side}'");
         }
-        if let Some(cursor) = cursor {
-            parameters.text("peer_type", &cursor.peer_type);
-            parameters.text("peer_id", &cursor.peer_id);
-            parameters.text("relation", &cursor.relation);
-            parameters.text("side", &cursor.side);
-            condition += " AND peer_type >= $peer_type AND (peer_type > $peer_type OR (peer_id >= $peer_id AND (peer_id > $peer_id \
-                 OR (relation >= $relation AND (relation > $relation OR side > $side)))))";
-        }
         condition
+    }
+}
+
+/// Where in a type's peers to go on.
+#[derive(Debug, Clone)]
+enum Since {
+    Start,
+    /// After this peer.
+    Peer(String),
+    /// After this neighbour: its peer may have more.
+    Neighbor(Cursor),
+}
+
+impl Since {
+    // Each conjunct that names one column alone lets the engine skip.
+    fn condition(&self, parameters: &mut Parameters) -> &'static str {
+        match self {
+            Self::Start => "",
+            Self::Peer(peer) => {
+                parameters.text("peer", peer);
+                " AND peer_id > $peer"
+            }
+            Self::Neighbor(cursor) => {
+                parameters.text("peer", &cursor.peer_id);
+                parameters.text("relation", &cursor.relation);
+                parameters.text("side", &cursor.side);
+                " AND peer_id >= $peer AND (peer_id > $peer OR relation > $relation OR (relation = $relation AND side > $side))"
+            }
+        }
     }
 }
 
 /// A page of neighbours.
 pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: Option<Cursor>) -> Answer<Page<Neighbor, Cursor>> {
     let mut page = Page::new(size);
-    let mut cursor = after;
-    let mut limit = (size + 1).saturating_mul(ROWS_A_NEIGHBOR);
-    loop {
-        let (groups, complete) = read(lake, filter, cursor.as_ref(), limit).await?;
-        let Some((last, _)) = groups.last() else { break };
-        cursor = Some(last.clone());
-        for (key, measures) in groups {
-            let neighbor = neighbor(&key, measures)?;
-            if !page.push(neighbor, key) {
+    let limit = (size + 1).saturating_mul(ROWS_A_NEIGHBOR);
+    let mut types = match after {
+        None => {
+            let (all, complete) = first_rows(lake, filter, limit).await?;
+            if complete {
+                fill(&mut page, all)?;
                 return Ok(page);
             }
+            types_after(lake, filter, "").await?
         }
-        if complete {
+        Some(cursor) => {
+            let kind = cursor.peer_type.clone();
+            if !fill_from(lake, filter, &mut page, &kind, Since::Neighbor(cursor), limit).await? {
+                return Ok(page);
+            }
+            types_after(lake, filter, &kind).await?
+        }
+    };
+    types.sort_unstable();
+    for kind in types {
+        if !fill_from(lake, filter, &mut page, &kind, Since::Start, limit).await? {
             break;
         }
-        limit = limit.saturating_mul(4).min(MAX_ROWS);
     }
     Ok(page)
 }
 
-type Group = (Cursor, Measures);
+type Sums = BTreeMap<Cursor, Measures>;
 
-/// The neighbours in the next `limit` rows after `cursor`, summed, and whether there are no more.
-async fn read(lake: &GraphLake, filter: &Filter, cursor: Option<&Cursor>, limit: usize) -> Answer<(Vec<Group>, bool)> {
+/// Puts neighbours on the page; false when it is full.
+fn fill(page: &mut Page<Neighbor, Cursor>, sums: Sums) -> Answer<bool> {
+    for (key, measures) in sums {
+        let neighbor = neighbor(&key, measures)?;
+        if !page.push(neighbor, key) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// Puts peers of one type on the page, from `since` on; false when it is full.
+async fn fill_from(lake: &GraphLake, filter: &Filter, page: &mut Page<Neighbor, Cursor>, kind: &str, mut since: Since, mut limit: usize) -> Answer<bool> {
+    loop {
+        let reach = reach(lake, filter, kind, &since, limit).await?;
+        if !fill(page, sums(lake, filter, kind, &since, reach.as_deref(), page.size() + 1).await?)? {
+            return Ok(false);
+        }
+        match reach {
+            Some(peer) => since = Since::Peer(peer),
+            None => return Ok(true),
+        }
+        limit = limit.saturating_mul(4).min(MAX_ROWS);
+    }
+}
+
+/// All rows of the entity, summed, if there are no more than `limit`.
+async fn first_rows(lake: &GraphLake, filter: &Filter, limit: usize) -> Answer<(Sums, bool)> {
     let mut parameters = Parameters::of_entity(&filter.entity);
-    let condition = filter.condition(&mut parameters, cursor);
+    let condition = filter.condition(&mut parameters);
     let sql = format!(
         "SELECT peer_type, peer_id, relation, side, count, errors, bytes_in, bytes_out, packets_in, packets_out, first_time, last_time \
-         FROM edges WHERE {condition} ORDER BY peer_type, peer_id, relation, side LIMIT {limit}"
+         FROM edges WHERE {condition} LIMIT {}",
+        limit + 1
     );
-    let mut groups: Vec<Group> = Vec::new();
-    let mut count = 0;
+    let (mut sums, mut rows) = (Sums::new(), 0);
     rows::each(lake, &sql, parameters, |columns| {
-        merge(&mut groups, columns)?;
-        count += columns.len();
-        Ok(true)
+        rows += columns.len();
+        merge(&mut sums, columns)?;
+        Ok(rows <= limit)
     })
     .await?;
-    if count < limit {
-        return Ok((groups, true));
-    }
-    // The last neighbour may have more rows than were read.
-    if groups.len() > 1 {
-        groups.pop();
-    } else if let Some((key, measures)) = groups.first_mut() {
-        *measures = sum(lake, filter, key).await?;
-    }
-    Ok((groups, false))
+    Ok((sums, rows <= limit))
 }
 
-/// One neighbour with so many rows that the engine must sum them.
-async fn sum(lake: &GraphLake, filter: &Filter, key: &Cursor) -> Answer<Measures> {
+/// Types of peers whose names come after `kind`.
+async fn types_after(lake: &GraphLake, filter: &Filter, kind: &str) -> Answer<Vec<String>> {
     let mut parameters = Parameters::of_entity(&filter.entity);
-    let condition = filter.condition(&mut parameters, None);
-    parameters.text("peer_type", &key.peer_type);
-    parameters.text("peer_id", &key.peer_id);
-    parameters.text("relation", &key.relation);
-    parameters.text("side", &key.side);
-    let sql = format!("SELECT {SUMS} FROM edges WHERE {condition} AND peer_type = $peer_type AND peer_id = $peer_id AND relation = $relation AND side = $side");
-    let mut measures = Measures::ZERO;
-    rows::each(lake, &sql, parameters, |columns| {
-        let sums = columns.measures()?;
-        (0..columns.len()).for_each(|row| measures.merge(&sums.get(row)));
+    let condition = filter.condition(&mut parameters);
+    parameters.text("after", kind);
+    let mut types = Vec::new();
+    rows::each(lake, &format!("SELECT DISTINCT peer_type FROM edges WHERE {condition} AND peer_type > $after"), parameters, |columns| {
+        let found = columns.texts("peer_type")?;
+        types.extend((0..columns.len()).map(|row| found.get(row).to_owned()));
         Ok(true)
     })
     .await?;
-    Ok(measures)
+    Ok(types)
 }
 
-fn merge(groups: &mut Vec<Group>, columns: rows::Columns<'_>) -> Answer<()> {
+/// The peer up to which there are at least `limit` rows; `None` when there are fewer in all.
+async fn reach(lake: &GraphLake, filter: &Filter, kind: &str, since: &Since, limit: usize) -> Answer<Option<String>> {
+    let mut parameters = Parameters::of_entity(&filter.entity);
+    let mut condition = filter.condition(&mut parameters);
+    condition += since.condition(&mut parameters);
+    parameters.text("kind", kind);
+    let (mut rows, mut last) = (0, String::new());
+    rows::each(lake, &format!("SELECT peer_id FROM edges WHERE {condition} AND peer_type = $kind LIMIT {limit}"), parameters, |columns| {
+        let peers = columns.texts("peer_id")?;
+        for row in 0..columns.len() {
+            if peers.get(row) > last.as_str() {
+                peers.get(row).clone_into(&mut last);
+            }
+        }
+        rows += columns.len();
+        Ok(true)
+    })
+    .await?;
+    Ok((rows >= limit).then_some(last))
+}
+
+/// The first `limit` neighbours of one type after `since` up to the peer `reach`, summed.
+async fn sums(lake: &GraphLake, filter: &Filter, kind: &str, since: &Since, reach: Option<&str>, limit: usize) -> Answer<Sums> {
+    let mut parameters = Parameters::of_entity(&filter.entity);
+    let mut condition = filter.condition(&mut parameters);
+    condition += since.condition(&mut parameters);
+    if let Some(reach) = reach {
+        parameters.text("reach", reach);
+        condition += " AND peer_id <= $reach";
+    }
+    parameters.text("kind", kind);
+    let sql = format!(
+        "SELECT peer_type, peer_id, relation, side, {SUMS} FROM edges WHERE {condition} AND peer_type = $kind \
+         GROUP BY peer_type, peer_id, relation, side ORDER BY peer_id, relation, side LIMIT {limit}"
+    );
+    let mut sums = Sums::new();
+    rows::each(lake, &sql, parameters, |columns| merge(&mut sums, columns).map(|()| true)).await?;
+    Ok(sums)
+}
+
+fn merge(sums: &mut Sums, columns: Columns<'_>) -> Answer<()> {
     let (types, ids, relations, sides) = (columns.texts("peer_type")?, columns.texts("peer_id")?, columns.texts("relation")?, columns.texts("side")?);
     let measures = columns.measures()?;
     for row in 0..columns.len() {
-        let (peer_type, peer_id, relation, side) = (types.get(row), ids.get(row), relations.get(row), sides.get(row));
-        match groups.last_mut() {
-            Some((key, sum)) if key.peer_id == peer_id && key.peer_type == peer_type && key.relation == relation && key.side == side => {
-                sum.merge(&measures.get(row));
-            }
-            _ => {
-                let key = Cursor { peer_type: peer_type.to_owned(), peer_id: peer_id.to_owned(), relation: relation.to_owned(), side: side.to_owned() };
-                groups.push((key, measures.get(row)));
-            }
-        }
+        let key = Cursor {
+            peer_type: types.get(row).to_owned(),
+            peer_id: ids.get(row).to_owned(),
+            relation: relations.get(row).to_owned(),
+            side: sides.get(row).to_owned(),
+        };
+        sums.entry(key).or_insert(Measures::ZERO).merge(&measures.get(row));
     }
     Ok(())
 }

@@ -94,6 +94,12 @@ impl Writer {
         Self { batches }
     }
 
+    /// Whether batches are still taken: a fault may have ended the line, and then another must be started.
+    #[must_use]
+    pub fn is_running(&self) -> bool {
+        !self.batches.is_closed()
+    }
+
     /// Commits a batch and returns when it is durable.
     ///
     /// # Errors
@@ -238,7 +244,12 @@ impl Line {
             group.iter().map(|batch| batch.events.iter().map(EventRows::new).collect::<Result<Vec<_>, _>>()).collect::<Result<_, _>>()?;
         let mut hours = BTreeSet::new();
         for rows in parts.iter().flatten() {
-            hours.extend(rows.iter().filter(|row| !row.id.is_empty()).map(|row| Timestamp(row.time).hour().0));
+            let mut latest = None;
+            for hour in rows.identities().filter(|(_, id, _)| !id.is_empty()).map(|(time, ..)| Timestamp(time).hour().0) {
+                if latest.replace(hour) != Some(hour) {
+                    hours.insert(hour);
+                }
+            }
         }
         known.load(&self.lake, &hours).await?;
         let mut keeps = Vec::with_capacity(group.len());
@@ -252,11 +263,11 @@ impl Line {
             let mut row_number = 0;
             for rows in parts {
                 let mut keep = Vec::with_capacity(rows.len());
-                for row in rows.iter() {
+                for (time, id, offset) in rows.identities() {
                     let is_new = match &mut own {
-                        Some(own) if row.id.is_empty() => own.remove(&number(&given_id(&batch.id, row.offset, row_number))),
-                        Some(own) => own.remove(&number(row.id)),
-                        None => row.id.is_empty() || known.insert(Timestamp(row.time).hour().0, number(row.id)),
+                        Some(own) if id.is_empty() => own.remove(&number(&given_id(&batch.id, offset, row_number))),
+                        Some(own) => own.remove(&number(id)),
+                        None => id.is_empty() || known.insert(Timestamp(time).hour().0, number(id)),
                     };
                     keep.push(is_new);
                     row_number += 1;
