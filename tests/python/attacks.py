@@ -31,7 +31,7 @@ def main():
         scenarios = [scenario for scenario in map(json.loads, lines) if scenario.get("event_ids")]
     files = sorted({file for scenario in scenarios for file in scenario["files"]})
     with Server(binary()) as server:
-        server.run("ingest", *(str(folder / file) for file in files))
+        server.run("ingest", "--jobs", "64", *(str(folder / file) for file in files))
         events = [json.loads(line) for line in server.run("export", "events").splitlines()]
     found = {identity(event["raw"]) for event in events} | {event["id"] for event in events}
     failed = 0
