@@ -230,7 +230,7 @@ pub struct Ingest {
     #[arg(required = true, value_name = "PATH")]
     pub paths: Vec<PathBuf>,
     /// Files in flight.
-    #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, default_value_t = 32, value_parser = clap::value_parser!(u8).range(1..=64))]
     pub jobs: u8,
     /// The EKS cluster of audit logs that do not name it.
     #[arg(long, default_value = "", hide_default_value = true, value_name = "NAME")]

@@ -52,7 +52,8 @@ pub async fn ingest_by_source(cli: &Cli, name: &str, folder: &Path) {
     cli.json(&["sources", "add", name, folder.to_str().unwrap(), "--lookback", "0s"]).await;
     let synced = cli.json(&["sources", "sync", name]).await;
     assert_eq!(synced["complete"], true, "{synced}");
-    assert_eq!((&synced["objects_total"], &synced["objects_failed"]), (&1.into(), &0.into()), "{synced}");
+    // The source polls by itself: it may have been quicker than the call.
+    assert_eq!(synced["objects_failed"], 0, "{synced}");
     let objects = cli.json(&["sources", "objects", name]).await;
     assert_eq!(objects["objects"][0]["state"], "OBJECT_STATE_DONE", "{objects}");
     assert_eq!(objects["objects"][0]["result"]["events"], 1, "{objects}");
