@@ -10,7 +10,7 @@
 pub mod common {
     /// Version 1.
     pub mod v1 {
-        #![expect(clippy::all, clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+        #![expect(clippy::all, reason = "generated")]
         tonic::include_proto!("gumshoe.common.v1");
     }
 }

@@ -309,7 +309,7 @@ impl GraphLake {
             providers.push(Arc::new(provider));
         }
         *write(&self.providers) = providers;
-        self.version.fetch_max(u64::try_from(version).unwrap_or_default() + 1, Ordering::AcqRel);
+        self.version.fetch_max(version + 1, Ordering::AcqRel);
         Ok(())
     }
 

@@ -1,4 +1,5 @@
 //! One suite for every store: memory, Redis, and a Redis that is absent, slow or emptied.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
     convert::Infallible,

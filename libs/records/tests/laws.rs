@@ -47,7 +47,7 @@ impl Read for Pieces<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let size = self.sizes[self.next % self.sizes.len()];
         self.next += 1;
-        if self.next % 7 == 0 {
+        if self.next.is_multiple_of(7) {
             return Err(io::ErrorKind::Interrupted.into());
         }
         let count = size.min(buffer.len()).min(self.bytes.len());

@@ -316,11 +316,9 @@ impl Collector<'_> {
                         self.found.errors.push(group.measures.count, group.activity(name));
                     }
                 }
-                BUCKET => {
-                    if bucket.some(row).is_some() {
-                        self.found.totals.merge(&group.measures);
-                        self.found.hours.insert(bucket.time(row), group.measures);
-                    }
+                BUCKET if bucket.some(row).is_some() => {
+                    self.found.totals.merge(&group.measures);
+                    self.found.hours.insert(bucket.time(row), group.measures);
                 }
                 LIST => {
                     if let Some(list) = list.some(row) {

@@ -305,6 +305,7 @@ impl Graph<'_> {
         *self.addresses.entry(text).or_insert_with(|| texts.get(text).parse().ok())
     }
 
+    #[expect(clippy::too_many_arguments, reason = "the parts of an edge's key, in its order")]
     fn add(&mut self, hour: i64, entity: Node, out: bool, relation: Relation, peer: Node, dimensions: Dimensions, measures: &Measures) {
         let key = EdgeKey { hour, entity, out, relation, peer, dimensions };
         self.edges.entry(key).or_insert(Measures::ZERO).merge(measures);

@@ -1,9 +1,9 @@
 //! What an entity is tied to, page by page.
 //!
-//! A page of a hub costs what the page holds, not what the hub has. Files are sorted by entity and then by peer, and know
-//! the smallest and largest peer of each few thousand rows. So a few of the next rows are looked at, in whatever order
-//! they come, to learn up to which peer the page will reach; then all rows up to that peer are summed, and the engine
-//! skips every part of a file that lies past it. A quiet entity's rows are all among the first few, and summed at once.
+//! A page of a hub should cost what the page holds, not what the hub has. Files are sorted by entity and then by peer, and
+//! know the smallest and largest peer of each few thousand rows. So first the peer is found up to which the page will
+//! reach, by looking at no other column and with a filter that tightens as peers come in; then the rows up to that peer are
+//! summed, and the engine skips every part of a file that lies past it. A quiet entity's rows are read and summed at once.
 
 use std::collections::BTreeMap;
 
@@ -192,14 +192,10 @@ async fn reach(lake: &GraphLake, filter: &Filter, kind: &str, since: &Since, lim
     let mut condition = filter.condition(&mut parameters);
     condition += since.condition(&mut parameters);
     parameters.text("kind", kind);
+    let sql = format!("SELECT peer_id FROM edges WHERE {condition} AND peer_type = $kind ORDER BY peer_id LIMIT {limit}");
     let (mut rows, mut last) = (0, String::new());
-    rows::each(lake, &format!("SELECT peer_id FROM edges WHERE {condition} AND peer_type = $kind LIMIT {limit}"), parameters, |columns| {
-        let peers = columns.texts("peer_id")?;
-        for row in 0..columns.len() {
-            if peers.get(row) > last.as_str() {
-                peers.get(row).clone_into(&mut last);
-            }
-        }
+    rows::each(lake, &sql, parameters, |columns| {
+        columns.texts("peer_id")?.get(columns.len().saturating_sub(1)).clone_into(&mut last);
         rows += columns.len();
         Ok(true)
     })

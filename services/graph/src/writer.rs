@@ -159,10 +159,10 @@ impl Line {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let mut group: Vec<Batch> = Vec::new();
             let mut bytes = 0;
-            if let Some(batch) = kept_back.take() {
-                group.push(batch);
-            }
-            while group.is_empty() || (bytes < GROUP_BYTES && group.len() < GROUP_BATCHES) {
+            // INVARIANT: a partial batch is a group of its own, since tables that have it are left alone whole.
+            let alone = kept_back.is_some();
+            group.extend(kept_back.take());
+            while group.is_empty() || (!alone && bytes < GROUP_BYTES && group.len() < GROUP_BATCHES) {
                 let next = if group.is_empty() {
                     match received.recv().await {
                         Some(next) => next,

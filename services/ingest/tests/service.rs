@@ -1,5 +1,5 @@
 //! The service behind a real listener, committing to a graph service of the test's own.
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 #[path = "service/harness.rs"]
 mod harness;

@@ -1,4 +1,5 @@
 //! Every reading RPC on the real server: the good way and each reason to refuse, numbers checked against a recount.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 mod access;
 mod cache;
