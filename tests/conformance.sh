@@ -37,7 +37,7 @@ part() {
 }
 
 if [ -z "${GUMSHOE:-}" ]; then
-    "$cargo" build --workspace --all-targets || exit 1
+    cargo build --workspace --all-targets || exit 1
 fi
 part "every file goes in with nothing lost" "$python" tests/conformance.py "$corpus"
 part "no record of an attack is missing" "$python" tests/python/attacks.py "$corpus"
