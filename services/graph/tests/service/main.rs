@@ -8,6 +8,7 @@ mod events;
 mod findings;
 mod fixture;
 mod neighbors;
+mod places;
 mod profile;
 mod recount;
 mod refuse;
