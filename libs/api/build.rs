@@ -14,7 +14,9 @@ const FILES: &[&str] = &[
 ];
 
 fn main() -> io::Result<()> {
-    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../proto");
+    // Asked at run time: a target folder shared by several checkouts may hold this program as another one built it.
+    let manifest = env::var_os("CARGO_MANIFEST_DIR").ok_or_else(|| io::Error::other("CARGO_MANIFEST_DIR is not set"))?;
+    let root = PathBuf::from(manifest).join("../../proto");
     println!("cargo:rerun-if-changed={}", root.display());
     let mut compiler = protox::Compiler::new([&root]).map_err(io::Error::other)?;
     compiler.include_imports(true).include_source_info(true);
