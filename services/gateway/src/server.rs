@@ -65,10 +65,14 @@ pub(crate) fn infrastructure(health: &Health, reflection: bool) -> Result<Routes
     if !reflection {
         return Ok(routes);
     }
-    let builder = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(gumshoe_api::FILE_DESCRIPTOR_SET)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET);
-    Ok(routes.add_service(builder.build_v1().map_err(|error| Error::Descriptors(error.into()))?))
+    let builder = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(gumshoe_api::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+    };
+    let descriptors = |error: tonic_reflection::server::Error| Error::Descriptors(error.into());
+    // Many tools, grpcurl among them, still ask in v1alpha.
+    Ok(routes.add_service(builder().build_v1().map_err(descriptors)?).add_service(builder().build_v1alpha().map_err(descriptors)?))
 }
 
 /// Serves until shutdown is requested, then ends in phases. Ready is whoever can verify callers.
