@@ -224,10 +224,10 @@ impl GraphLake {
             files.entry(file.table).or_default().push(file);
         }
         let batches: Vec<&str> = group.batches.iter().map(|(id, _)| id.as_str()).collect();
-        let [events, edges, entities, findings, dead_letters, done] = Table::ALL;
+        let [events, edges, entities, findings, dead_letters, volumes, done] = Table::ALL;
         self.commit_table(events, files.remove(&events).unwrap_or_default(), &batches).await?;
-        try_join_all([edges, entities, findings, dead_letters].map(|table| self.commit_table(table, files.remove(&table).unwrap_or_default(), &batches)))
-            .await?;
+        let following = [edges, entities, findings, dead_letters, volumes];
+        try_join_all(following.map(|table| self.commit_table(table, files.remove(&table).unwrap_or_default(), &batches))).await?;
         self.commit_table(done, files.remove(&done).unwrap_or_default(), &batches).await?;
         write(&self.committed).extend(group.batches.iter().map(|(id, counts)| (hash(id), *counts)));
         self.publish().await
@@ -249,7 +249,7 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError`] when a table could not be committed.
     pub async fn complete(&self, batch_id: &str, files: Vec<DataFile>) -> Result<(), LakeError> {
-        for table in [Table::Edges, Table::Entities, Table::Findings] {
+        for table in [Table::Edges, Table::Entities, Table::Findings, Table::Volumes] {
             let files = files.iter().filter(|file| file.table == table).cloned().collect();
             self.commit_table(table, files, &[batch_id]).await?;
         }

@@ -1,4 +1,4 @@
-//! The lake: six Delta tables a graph, written in batches that count once, read with DataFusion.
+//! The lake: seven Delta tables a graph, written in batches that count once, read with DataFusion.
 //!
 //! | module | holds |
 //! |---|---|
@@ -97,6 +97,17 @@ impl Lake {
         let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime)).await?);
         graphs.insert(arn.clone(), Arc::clone(&graph));
         Ok(graph)
+    }
+
+    /// Removes the tables of a graph. Cut off in the middle, it goes on where it was when called again. Nothing may write
+    /// to the graph meanwhile.
+    ///
+    /// # Errors
+    /// [`LakeError::Store`] when the store does not answer.
+    pub async fn remove(&self, arn: &GraphArn) -> Result<(), LakeError> {
+        let mut graphs = self.graphs.lock().await;
+        graphs.remove(arn);
+        self.store.remove(arn.id()).await
     }
 
     /// Whether the store answers.

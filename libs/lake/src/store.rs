@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
-use futures::StreamExt;
+use futures::{StreamExt, TryStreamExt};
 use object_store::{ClientConfigKey, ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -80,6 +80,20 @@ impl Store {
         }
         let table = Arc::new(PrefixStore::new(Arc::clone(&self.root), prefix));
         Ok(default_logstore(table, Arc::clone(&self.root), &url, &StorageConfig::default()))
+    }
+
+    /// Removes everything in `folder` below the lake.
+    pub(crate) async fn remove(&self, folder: &str) -> Result<(), LakeError> {
+        let prefix = self.prefix.clone().join(folder);
+        let found = self.root.list(Some(&prefix)).map_ok(|object| object.location).boxed();
+        let mut removed = self.root.delete_stream(found);
+        while let Some(outcome) = removed.next().await {
+            match outcome {
+                Ok(_) | Err(object_store::Error::NotFound { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
     }
 
     pub(crate) async fn check(&self) -> Result<(), LakeError> {

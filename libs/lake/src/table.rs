@@ -17,13 +17,15 @@ pub enum Table {
     Findings,
     /// Records that could not be parsed.
     DeadLetters,
+    /// What each batch brought, by account and kind of record.
+    Volumes,
     /// Batches that are in all other tables.
     Batches,
 }
 
 impl Table {
     /// Every table, in the order of commit: what decides duplicates first, what says "done" last.
-    pub const ALL: [Self; 6] = [Self::Events, Self::Edges, Self::Entities, Self::Findings, Self::DeadLetters, Self::Batches];
+    pub const ALL: [Self; 7] = [Self::Events, Self::Edges, Self::Entities, Self::Findings, Self::DeadLetters, Self::Volumes, Self::Batches];
 
     /// The table's name in queries and its folder under the graph's.
     #[must_use]
@@ -34,6 +36,7 @@ impl Table {
             Self::Entities => "entities",
             Self::Findings => "findings",
             Self::DeadLetters => "dead_letters",
+            Self::Volumes => "volumes",
             Self::Batches => "batches",
         }
     }
@@ -53,6 +56,7 @@ impl Table {
             Self::Entities => &ENTITIES,
             Self::Findings => &FINDINGS,
             Self::DeadLetters => &DEAD_LETTERS,
+            Self::Volumes => &VOLUMES,
             Self::Batches => &BATCHES,
         })
     }
@@ -65,6 +69,7 @@ impl Table {
             Self::Entities => &["entity_type", "entity_id"],
             Self::Findings => &["first_time", "last_time"],
             Self::DeadLetters => &["source_object"],
+            Self::Volumes => &["time"],
             Self::Batches => &["batch_id"],
         }
     }
@@ -74,7 +79,7 @@ impl Table {
         match self {
             Self::Events => &["event_id", "actor_id"],
             Self::Edges => &["entity_id"],
-            Self::Entities | Self::Findings | Self::DeadLetters | Self::Batches => &[],
+            Self::Entities | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
         }
     }
 }
@@ -182,6 +187,10 @@ static DEAD_LETTERS: LazyLock<SchemaRef> = LazyLock::new(|| {
         texts(&["reason", "raw", "batch_id"]),
         fields(&["time"], &timestamp()),
     ])
+});
+
+static VOLUMES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![texts(&["batch_id", "account", "kind"]), fields(&["records", "bytes"], &DataType::Int64), fields(&["time"], &timestamp())])
 });
 
 static BATCHES: LazyLock<SchemaRef> =

@@ -143,36 +143,10 @@ impl EventColumns {
     /// Adds one event.
     pub fn push(&mut self, event: &Event<'_>) {
         let finding = event.finding.as_deref();
-        fn id<'e>(entity: &'e Option<gumshoe_model::EntityRef<'_>>) -> &'e str {
-            entity.as_ref().map_or("", |entity| &*entity.id)
-        }
         let code = |entity: &Option<gumshoe_model::EntityRef<'_>>| entity.as_ref().map_or(0, |entity| entity.kind as u8 + 1);
-        let texts: [&str; TEXTS.len()] = [
-            &event.id,
-            &event.account,
-            &event.region,
-            id(&event.actor),
-            &event.actor_name,
-            &event.actor_alias,
-            id(&event.parent),
-            &event.parent_alias,
-            id(&event.origin),
-            &event.service,
-            &event.operation,
-            &event.error,
-            &event.address,
-            &event.user_agent,
-            &event.access_key,
-            &event.corrects,
-            finding.map_or("", |finding| &*finding.id),
-            finding.map_or("", |finding| &*finding.finding_type),
-            finding.map_or("", |finding| &*finding.product),
-            finding.map_or("", |finding| &*finding.title),
-            finding.map_or("", |finding| &*finding.description),
-        ];
-        self.bytes += 256 + event.raw.len();
+        let texts = texts(event);
+        self.bytes += weight_with(event, &texts);
         for (builder, text) in self.texts.iter_mut().zip(texts) {
-            self.bytes += text.len();
             builder.append_value(text);
         }
         let codes = [event.kind as u8 + 1, code(&event.actor), code(&event.parent), code(&event.origin), event.flow.map_or(0, |relation| relation as u8 + 1)];
@@ -199,7 +173,6 @@ impl EventColumns {
         self.severity.append_value(finding.map_or(0.0, |finding| finding.severity));
         self.archived.append_value(finding.is_some_and(|finding| finding.archived));
         for link in &event.links {
-            self.bytes += 16 + link.entity.id.len() + link.name.len();
             self.link_relations.append_value(link.relation as u8 + 1);
             self.link_types.append_value(link.entity.kind as u8 + 1);
             self.link_ids.append_value(&link.entity.id);
@@ -235,6 +208,48 @@ impl EventColumns {
         columns.push(Arc::new(done.raw.finish()));
         RecordBatch::try_new(schema(), columns)
     }
+}
+
+/// The texts of an event, in the order of [`TEXTS`].
+fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len()] {
+    fn id<'e>(entity: &'e Option<gumshoe_model::EntityRef<'_>>) -> &'e str {
+        entity.as_ref().map_or("", |entity| &*entity.id)
+    }
+    let finding = event.finding.as_deref();
+    [
+        &event.id,
+        &event.account,
+        &event.region,
+        id(&event.actor),
+        &event.actor_name,
+        &event.actor_alias,
+        id(&event.parent),
+        &event.parent_alias,
+        id(&event.origin),
+        &event.service,
+        &event.operation,
+        &event.error,
+        &event.address,
+        &event.user_agent,
+        &event.access_key,
+        &event.corrects,
+        finding.map_or("", |finding| &*finding.id),
+        finding.map_or("", |finding| &*finding.finding_type),
+        finding.map_or("", |finding| &*finding.product),
+        finding.map_or("", |finding| &*finding.title),
+        finding.map_or("", |finding| &*finding.description),
+    ]
+}
+
+/// What an event adds to [`EventColumns::bytes`].
+#[must_use]
+pub fn weight(event: &Event<'_>) -> usize {
+    weight_with(event, &texts(event))
+}
+
+fn weight_with(event: &Event<'_>, texts: &[&str]) -> usize {
+    let links: usize = event.links.iter().map(|link| 16 + link.entity.id.len() + link.name.len()).sum();
+    256 + event.raw.len() + texts.iter().map(|text| text.len()).sum::<usize>() + links
 }
 
 /// A batch as one Arrow IPC stream.

@@ -1,6 +1,9 @@
 //! The RPC by which ingest hands in batches.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 use gumshoe_api::graph::v1::{CommitBatchRequest, CommitBatchResponse, graph_writer_service_server::GraphWriterService};
 use gumshoe_enrich::Places;
@@ -8,7 +11,7 @@ use gumshoe_lake::{Lake, LakeError};
 use gumshoe_model::GraphArn;
 use gumshoe_records::columns;
 use gumshoe_runtime::{
-    status::{self, Chain},
+    status::{self, Chain, Failure},
     token::Caller,
 };
 use tokio::sync::Mutex;
@@ -32,7 +35,14 @@ pub struct Commit {
     lake: Arc<Lake>,
     places: Arc<Places>,
     known_event_ids: usize,
-    writers: Arc<Mutex<HashMap<GraphArn, Writer>>>,
+    writers: Arc<Mutex<Writers>>,
+}
+
+#[derive(Debug, Default)]
+struct Writers {
+    running: HashMap<GraphArn, Writer>,
+    /// Graphs whose data is being removed, or is gone: their ARNs never come back.
+    removed: HashSet<GraphArn>,
 }
 
 impl Commit {
@@ -42,14 +52,34 @@ impl Commit {
         Self { lake, places, known_event_ids, writers: Arc::default() }
     }
 
-    async fn writer(&self, arn: &GraphArn) -> Result<Writer, LakeError> {
+    async fn writer(&self, arn: &GraphArn) -> Result<Writer, Failure> {
         let mut writers = self.writers.lock().await;
-        if let Some(writer) = writers.get(arn).filter(|writer| writer.is_running()) {
+        if writers.removed.contains(arn) {
+            return Err(status::not_found("graph", &arn.to_string()));
+        }
+        if let Some(writer) = writers.running.get(arn).filter(|writer| writer.is_running()) {
             return Ok(writer.clone());
         }
-        let writer = Writer::start(self.lake.graph(arn).await?, Arc::clone(&self.places), self.known_event_ids);
-        writers.insert(arn.clone(), writer.clone());
+        let lake = self.lake.graph(arn).await.map_err(rows::failure)?;
+        let writer = Writer::start(lake, Arc::clone(&self.places), self.known_event_ids);
+        writers.running.insert(arn.clone(), writer.clone());
         Ok(writer)
+    }
+
+    /// Removes all data of a graph, once what is being committed to it has ended.
+    ///
+    /// # Errors
+    /// [`LakeError::Store`] when the store does not answer: then call it again.
+    pub(crate) async fn remove(&self, arn: &GraphArn) -> Result<(), LakeError> {
+        let writer = {
+            let mut writers = self.writers.lock().await;
+            writers.removed.insert(arn.clone());
+            writers.running.remove(arn)
+        };
+        if let Some(writer) = writer {
+            writer.end().await;
+        }
+        self.lake.remove(arn).await
     }
 }
 
@@ -68,7 +98,7 @@ impl GraphWriterService for Commit {
         }
         let bytes = request.events.len() + request.dead_letters.iter().map(|letter| letter.raw.len()).sum::<usize>();
         let events = columns::decode(request.events).map_err(|error| status::invalid_argument("events", error.to_string()))?;
-        let writer = self.writer(&arn).await.map_err(rows::failure)?;
+        let writer = self.writer(&arn).await?;
         let batch = Batch { id: request.batch_id, source_object: request.source_object, events, dead_letters: request.dead_letters, bytes };
         let committed = writer.commit(batch).await.map_err(|error| match &error {
             WriteError::Lake(_) => {

@@ -8,6 +8,7 @@
 //! | `dedup` | which events a graph has already |
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
+//! | `administration` | the RPCs for membership: volumes, removal of graphs |
 //! | [`rpc`] | the RPCs for reading |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
@@ -17,7 +18,10 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use gumshoe_api::graph::v1::{graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer};
+use gumshoe_api::graph::v1::{
+    graph_administration_service_server::GraphAdministrationServiceServer, graph_service_server::GraphServiceServer,
+    graph_writer_service_server::GraphWriterServiceServer,
+};
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
 use gumshoe_profiles::Profiles;
@@ -27,6 +31,7 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 mod activity;
+mod administration;
 mod chain;
 pub mod commit;
 pub mod config;
@@ -53,7 +58,8 @@ pub use error::Error;
 pub const SERVICE: &str = "graph";
 
 /// Names for which health is reported.
-pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService"];
+pub const HEALTH_NAMES: &[&str] =
+    &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
 
 /// Opens the lake and serves until shutdown is requested.
 ///
@@ -66,8 +72,10 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&places), config.known_event_ids);
     let graph = rpc::Graph::new(Arc::clone(&lake), profiles, places, page_tokens, Arc::new(SystemClock));
+    let administration = administration::Administration::new(Arc::clone(&lake), commit.clone());
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
-        .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES));
+        .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
+        .add_service(GraphAdministrationServiceServer::new(administration));
     let ready = move || {
         let lake = Arc::clone(&lake);
         async move { lake.check().await.map_err(|error| Chain(&error).to_string()) }.boxed()

@@ -284,6 +284,32 @@ pub(crate) fn dead_letters(letters: &[Dead<'_>], now: Timestamp) -> Result<Optio
     encode(Table::DeadLetters, None, &[RecordBatch::try_new(Table::DeadLetters.schema(), columns)?]).map(Some)
 }
 
+/// The file of what a group brought; `None` if it is nothing.
+pub(crate) fn volumes(batches: &[Received<'_>], now: Timestamp) -> Result<Option<DataFile>, LakeError> {
+    let mut volumes: BTreeMap<(&str, &str, &str), (u64, u64)> = BTreeMap::new();
+    for batch in batches {
+        let rows = EventRows::new(batch.events)?;
+        let kept = batch.keep.iter().enumerate().filter(|(_, keep)| **keep);
+        for row in kept.filter_map(|(index, _)| rows.get(index)) {
+            let (records, bytes) = volumes.entry((batch.batch_id, row.account, row.kind.as_str())).or_default();
+            *records += 1;
+            *bytes += u64::try_from(row.raw.len()).unwrap_or(u64::MAX);
+        }
+    }
+    if volumes.is_empty() {
+        return Ok(None);
+    }
+    let columns: Vec<ArrayRef> = vec![
+        text_column(volumes.keys().map(|(batch, ..)| *batch)),
+        text_column(volumes.keys().map(|(_, account, _)| *account)),
+        text_column(volumes.keys().map(|(.., kind)| *kind)),
+        Arc::new(Int64Array::from_iter_values(volumes.values().map(|(records, _)| signed(*records)))),
+        Arc::new(Int64Array::from_iter_values(volumes.values().map(|(_, bytes)| signed(*bytes)))),
+        times(volumes.keys().map(|_| now.0)),
+    ];
+    encode(Table::Volumes, None, &[RecordBatch::try_new(Table::Volumes.schema(), columns)?]).map(Some)
+}
+
 fn text_column<'t>(texts: impl Iterator<Item = &'t str>) -> ArrayRef {
     Arc::new(StringArray::from_iter_values(texts))
 }

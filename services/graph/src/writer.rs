@@ -20,7 +20,7 @@ use gumshoe_model::Timestamp;
 use gumshoe_records::columns::EventRows;
 use hashbrown::HashSet;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing::Instrument;
@@ -79,6 +79,7 @@ type Reply = oneshot::Sender<Result<Committed, WriteError>>;
 #[derive(Debug, Clone)]
 pub struct Writer {
     batches: mpsc::Sender<(Batch, Reply)>,
+    ended: watch::Receiver<()>,
 }
 
 impl Writer {
@@ -88,10 +89,19 @@ impl Writer {
     pub fn start(lake: Arc<GraphLake>, places: Arc<Places>, known_ids: usize) -> Self {
         let (batches, received) = mpsc::channel(GROUP_BATCHES);
         let (groups, prepared) = mpsc::channel(16);
+        let (ending, ended) = watch::channel(());
         let line = Arc::new(Line { lake, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
         tokio::spawn(Arc::clone(&line).group(received, groups).in_current_span());
-        tokio::spawn(line.commit(prepared).in_current_span());
-        Self { batches }
+        tokio::spawn(line.commit(prepared, ending).in_current_span());
+        Self { batches, ended }
+    }
+
+    /// Takes no more batches and returns when the last one under way is committed; clones must be gone.
+    pub async fn end(self) {
+        let Self { batches, mut ended } = self;
+        drop(batches);
+        // The other end is never written to, only dropped.
+        let _ = ended.changed().await;
     }
 
     /// Whether batches are still taken: a fault may have ended the line, and then another must be started.
@@ -141,7 +151,8 @@ impl Line {
             let received = Received { batch_id: &batch_id, source_object: &source_object, keep: vec![true; events.num_rows()], events: &events, ids };
             let mut extraction = Extraction::new();
             extraction.add(0, &EventRows::new(&events)?, &received.keep);
-            let files = derived(&mut extraction.finish(), &[received], &self.places)?;
+            let now = Timestamp(chrono::Utc::now().timestamp_micros());
+            let files = derived(&mut extraction.finish(), &[received], &self.places, now)?;
             self.lake.complete(&batch_id, files).await?;
             tracing::info!(batch_id, "completed a batch whose writer had died");
         }
@@ -281,7 +292,7 @@ impl Line {
     }
 
     /// The last step: commits groups in order.
-    async fn commit(self: Arc<Self>, mut prepared: mpsc::Receiver<Prepared>) {
+    async fn commit(self: Arc<Self>, mut prepared: mpsc::Receiver<Prepared>, _ending: watch::Sender<()>) {
         while let Some(next) = prepared.recv().await {
             let group = match next.files.await {
                 Ok(Ok(group)) => Ok(group),
@@ -338,14 +349,15 @@ fn prepare(group: &[Batch], keeps: Vec<Vec<Vec<bool>>>, places: &Places, now: Ti
     }
     let mut graph = extraction.finish();
     let mut files = tabulate::events(&received)?;
-    files.extend(derived(&mut graph, &received, places)?);
+    files.extend(derived(&mut graph, &received, places, now)?);
     files.extend(tabulate::dead_letters(&dead, now)?);
     Ok(Group { batches, files })
 }
 
 /// Files of all that follows from events.
-fn derived(graph: &mut Graph<'_>, received: &[Received<'_>], places: &Places) -> Result<Vec<DataFile>, LakeError> {
+fn derived(graph: &mut Graph<'_>, received: &[Received<'_>], places: &Places, now: Timestamp) -> Result<Vec<DataFile>, LakeError> {
     let mut files = tabulate::edges(graph, places)?;
+    files.extend(tabulate::volumes(received, now)?);
     files.extend(tabulate::entities(graph)?);
     files.extend(tabulate::findings(&graph.findings, received)?);
     Ok(files)

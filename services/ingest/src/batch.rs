@@ -17,6 +17,7 @@ use tokio::{
 };
 
 use crate::{
+    accounts::{Accounts, Gate},
     config,
     error::Error,
     input::{Input, InputReader},
@@ -46,25 +47,28 @@ pub struct Batch {
 #[derive(Debug, Clone)]
 pub struct Batches {
     committer: Committer,
+    accounts: Accounts,
     commit_bytes: usize,
 }
 
 impl Batches {
-    /// Commits through `channel`, in calls that `signer` signs.
+    /// Commits through `channel`, in calls that `signer` signs, what `accounts` lets in.
     #[must_use]
-    pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, config: &config::Batches) -> Self {
-        Self { committer: Committer::new(channel, signer, config), commit_bytes: config.commit_bytes }
+    pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, accounts: Accounts, config: &config::Batches) -> Self {
+        Self { committer: Committer::new(channel, signer, config), accounts, commit_bytes: config.commit_bytes }
     }
 
     /// Reads `input` to its end and returns when all of it is durable. `slot` is given back when it has been read.
     ///
     /// # Errors
     /// [`Error::Broken`] when the input ends early: its tail is not committed, what was cut before may be.
-    /// [`Error::GraphUnavailable`] and [`Error::GraphRefused`] when a part cannot be committed.
+    /// [`Error::MembershipUnavailable`] and [`Error::GraphGone`] before anything is read; [`Error::GraphUnavailable`] and
+    /// [`Error::GraphRefused`] when a part cannot be committed.
     pub async fn ingest(&self, batch: Batch, input: Input, slot: OwnedSemaphorePermit) -> Result<Counts, Error> {
         let batch = Arc::new(batch);
         let (sender, mut parts) = mpsc::channel(1);
-        let cutter = Cutter::new(self, &batch.id, sender);
+        let gate = self.accounts.gate(&batch.graph).await?;
+        let cutter = Cutter::new(self, gate, &batch.id, sender);
         let options = Options { eks_cluster: Some(batch.eks_cluster.clone()).filter(|cluster| !cluster.is_empty()), ..Options::default() };
         let reading = tokio::task::spawn_blocking(move || {
             let read = read(input, &options, cutter);
@@ -130,12 +134,14 @@ fn stopped_early() -> Error {
 /// Collects records and cuts them into parts.
 struct Cutter {
     batch_id: String,
+    gate: Arc<Gate>,
     committer: Committer,
     runtime: Handle,
     commit_bytes: usize,
     parts: mpsc::Sender<Part>,
     columns: EventColumns,
     dead_letters: Vec<DeadLetterRecord>,
+    /// What dead letters and refused events weigh.
     dead_letter_bytes: usize,
     /// Records in parts that are cut.
     cut: u64,
@@ -143,9 +149,10 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new(batches: &Batches, batch_id: &str, parts: mpsc::Sender<Part>) -> Self {
+    fn new(batches: &Batches, gate: Arc<Gate>, batch_id: &str, parts: mpsc::Sender<Part>) -> Self {
         Self {
             batch_id: batch_id.to_owned(),
+            gate,
             committer: batches.committer.clone(),
             runtime: Handle::current(),
             commit_bytes: batches.commit_bytes,
@@ -197,7 +204,15 @@ impl Cutter {
 
 impl Sink for Cutter {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
-        self.columns.push(event);
+        match self.gate.refusal(event) {
+            None => self.columns.push(event),
+            Some(reason) => {
+                // INVARIANT: it weighs what it would weigh as an event, so that parts are the same whoever is a member.
+                self.dead_letter_bytes += columns::weight(event);
+                let length = u64::try_from(event.raw.len()).unwrap_or(u64::MAX);
+                self.dead_letters.push(DeadLetterRecord { offset: event.offset, length, reason, raw: String::new() });
+            }
+        }
         self.cut_if_full()
     }
 

@@ -23,6 +23,12 @@ pub struct Config {
     pub store: Store,
     /// The graph service.
     pub graph: Upstream,
+    /// The membership service, which says whose logs a graph takes. Without it, everybody's are taken.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub membership: Option<Upstream>,
+    /// What happens to logs of accounts that nobody has registered, where there is a membership service. Default `refuse`.
+    #[serde(default)]
+    pub unregistered_accounts: Unregistered,
     /// How batches are read and committed.
     #[serde(default)]
     pub batches: Batches,
@@ -38,6 +44,17 @@ pub struct Config {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// What happens to logs of accounts that nobody has registered.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unregistered {
+    /// They enter the graph, as on an analyst's own machine.
+    Accept,
+    /// They become dead letters.
+    #[default]
+    Refuse,
 }
 
 /// The database.

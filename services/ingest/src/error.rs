@@ -33,6 +33,12 @@ pub enum Error {
     /// The graph service did not answer for longer than a batch may wait.
     #[error("the graph service does not answer")]
     GraphUnavailable(#[source] Box<Status>),
+    /// Membership did not say whose logs the graph takes.
+    #[error("the membership service does not answer")]
+    MembershipUnavailable(#[source] Box<Status>),
+    /// The graph does not exist, or is being removed.
+    #[error("the graph does not exist")]
+    GraphGone,
     /// The graph service refused a batch.
     #[error("the graph service refused the batch")]
     GraphRefused(#[source] Box<Status>),
@@ -74,6 +80,8 @@ impl From<Error> for Failure {
             Error::Broken(reason) => status::invalid_argument("piece.last", reason),
             Error::Idle => status::deadline_exceeded(),
             Error::GraphUnavailable(_) => status::unavailable("the graph service"),
+            Error::MembershipUnavailable(_) => status::unavailable("the membership service"),
+            Error::GraphGone => Self::new(Code::NotFound, ErrorReason::NotFound, "the graph does not exist"),
             Error::GraphRefused(refusal) => refused(&refusal),
             Error::Store(StoreError::Unavailable(source)) => {
                 tracing::warn!(error = %status::Chain(&*source), "the database does not answer");

@@ -6,6 +6,7 @@
 //! | [`rpc::receive`] | a caller's stream of pieces to batches |
 //! | [`rpc::source`] | settings of sources, checked |
 //! | `rpc::graph` | parts of batches to the graph service, repeated until durable |
+//! | [`accounts`] | whose logs a graph takes |
 //! | [`batch`] | one batch: bytes to records to parts, each committed exactly once |
 //! | [`input`] | a batch's bytes, read while they still arrive |
 //! | [`pull`] | sources listed and their ledgers worked off, by several replicas |
@@ -23,6 +24,7 @@ use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
+pub mod accounts;
 pub mod batch;
 pub mod bucket;
 pub mod config;
@@ -38,6 +40,7 @@ pub mod store;
 pub use config::Config;
 pub use error::Error;
 
+use accounts::Accounts;
 use batch::Batches;
 use pull::Puller;
 use rpc::receive::Receiver;
@@ -55,7 +58,11 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let shutdown = shutdown.child();
     let store = SqlStore::open(&config.store).await?;
 
-    let batches = Batches::new(channel, signer, &config.batches);
+    let accounts = match &config.membership {
+        Some(upstream) => Accounts::of_members(PrincipalChannel::connect_lazy(upstream, "membership")?, Arc::clone(&signer), config.unregistered_accounts),
+        None => Accounts::all(),
+    };
+    let batches = Batches::new(channel, signer, accounts, &config.batches);
     let parsers = Arc::new(Semaphore::new(config.batches.parallel_objects));
     let receiver = Receiver::new(batches.clone(), Arc::clone(&parsers), &config.batches);
     let puller = Puller::new(store.clone(), batches, parsers, config.sources.clone());

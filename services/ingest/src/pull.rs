@@ -316,11 +316,16 @@ impl Puller {
                 tracing::warn!(source = source.name, object = object.key, reason = status.message(), "the graph service does not answer");
                 self.postponed(object, "the graph service does not answer")
             }
+            (Err(Error::MembershipUnavailable(status)), _) => {
+                tracing::warn!(source = source.name, object = object.key, reason = status.message(), "the membership service does not answer");
+                self.postponed(object, "the membership service does not answer")
+            }
             (Err(error), _) => {
                 tracing::warn!(source = source.name, object = object.key, error = %Chain(&error), "an object cannot be ingested");
                 let reason = match error {
                     Error::Broken(reason) => reason,
                     Error::GraphRefused(_) => "the graph service refused it".to_owned(),
+                    Error::GraphGone => error.to_string(),
                     _ => "internal error".to_owned(),
                 };
                 self.failed(object, reason)

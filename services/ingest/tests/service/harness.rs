@@ -249,6 +249,8 @@ impl World {
             trust: Trust { issuers: self.keys.issuers(), signing_key: Some(self.keys.private("ingest")) },
             store: self.store.clone(),
             graph: Upstream::new(self.graph.url.clone()),
+            membership: None,
+            unregistered_accounts: config::Unregistered::default(),
             batches: config::Batches { commit_patience_seconds: 20, ..config::Batches::default() },
             sources: config::Sources { allowed_directories: vec![self.folder.path().to_owned()], retry_seconds: 1, ..config::Sources::default() },
             page_token_key: None,
