@@ -36,8 +36,8 @@ impl Account {
         calls.membership("gumshoe:CreateAccount").create_account(account).await.expect("CreateAccount");
         let graph = calls.membership("detective:CreateGraph").create_graph(api::CreateGraphRequest::default()).await.expect("CreateGraph");
         let graph_arn = graph.into_inner().graph.expect("a graph").arn;
-        let name = "user/administrator".to_owned();
-        let principal = calls.principals("gumshoe:CreatePrincipal").create_principal(api::CreatePrincipalRequest { name }).await.expect("CreatePrincipal");
+        let principal = api::CreatePrincipalRequest { name: "user/administrator".to_owned(), trust_policy: String::new() };
+        let principal = calls.principals("gumshoe:CreatePrincipal").create_principal(principal).await.expect("CreatePrincipal");
         let principal_arn = principal.into_inner().principal.expect("a principal").arn;
         let policy = api::PutPrincipalPolicyRequest { principal_arn: principal_arn.clone(), name: "everything".to_owned(), document: EVERYTHING.to_owned() };
         calls.principals("gumshoe:PutPrincipalPolicy").put_principal_policy(policy).await.expect("PutPrincipalPolicy");

@@ -11,7 +11,7 @@ use gumshoe_runtime::TokenSigner;
 use secrecy::ExposeSecret as _;
 
 /// The services that sign calls to others.
-const SIGNERS: [&str; 2] = ["gateway", "ingest"];
+const SIGNERS: [&str; 4] = ["gateway", "ingest", "membership", "investigation"];
 
 /// Fresh Ed25519 keys in files.
 #[derive(Debug)]
@@ -46,7 +46,7 @@ impl Keys {
         self.folder.join("issuers")
     }
 
-    /// The private key of `gateway`, `ingest` or `bearer`.
+    /// The private key of a service that signs, or `bearer`.
     #[must_use]
     pub fn private(&self, name: &str) -> PathBuf {
         self.folder.join(format!("{name}.pem"))
@@ -58,7 +58,7 @@ impl Keys {
         self.folder.join("bearer.public.pem")
     }
 
-    /// Signs as `gateway` or `ingest`.
+    /// Signs as a service.
     ///
     /// # Panics
     /// For any other name.

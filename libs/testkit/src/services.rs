@@ -275,13 +275,17 @@ impl Parts<'_> {
             _ => writeln!(text, "page_token_key = \"the same in every replica, and after a restart\""),
         }
         .unwrap();
+        if service == Service::Ingest {
+            writeln!(text, "unregistered_accounts = \"accept\"").unwrap();
+        }
         writeln!(text, "[listen]\naddress = \"127.0.0.1:{}\"", self.ports.get(&service).copied().unwrap_or_default()).unwrap();
         writeln!(text, "[telemetry]\nlevel = \"warn\"").unwrap();
         if service != Service::Gateway {
             writeln!(text, "[trust]\nissuers = {:?}", self.keys.issuers()).unwrap();
         }
-        if service == Service::Ingest {
-            writeln!(text, "signing_key = {:?}", self.keys.private("ingest")).unwrap();
+        if matches!(service, Service::Ingest | Service::Membership | Service::Investigation) {
+            writeln!(text, "signing_key = {:?}", self.keys.private(service.name())).unwrap();
+            writeln!(text, "[graph]\nurl = \"{}\"", url(Service::Graph)).unwrap();
         }
         match service {
             Service::Membership => {
@@ -291,7 +295,7 @@ impl Parts<'_> {
             Service::Ingest => {
                 let folders = &self.source_directories;
                 writeln!(text, "[store]\nurl = \"{}\"", database(2)).unwrap();
-                writeln!(text, "[graph]\nurl = \"{}\"\n[sources]\nallowed_directories = {folders:?}", url(Service::Graph)).unwrap();
+                writeln!(text, "[membership]\nurl = \"{}\"\n[sources]\nallowed_directories = {folders:?}", url(Service::Membership)).unwrap();
                 match self.s3 {
                     None => Ok(()),
                     Some(s3) => writeln!(

@@ -72,6 +72,9 @@ impl Configurations {
                     ("trust.signing_key", text(&directory.private_key("ingest"))),
                     ("store.url", database("ingest")?),
                     ("graph.url", url(addresses.graph)),
+                    ("membership.url", url(addresses.membership)),
+                    // On one's own machine, logs of accounts that nobody has registered are what one came to look at.
+                    ("unregistered_accounts", "accept".to_owned()),
                     ("sources.allowed_directories", list(&folders)),
                 ],
             )?,
@@ -80,12 +83,23 @@ impl Configurations {
                 arguments,
                 vec![
                     trust(),
+                    ("trust.signing_key", text(&directory.private_key("membership"))),
+                    ("graph.url", url(addresses.graph)),
                     ("store.url", database("membership")?),
                     ("bearer.private_key", text(&directory.bearer_private_key())),
                     ("regions", list(std::slice::from_ref(&installation.region))),
                 ],
             )?,
-            investigation: load(addresses.investigation, arguments, vec![trust(), ("store.url", database("investigation")?)])?,
+            investigation: load(
+                addresses.investigation,
+                arguments,
+                vec![
+                    trust(),
+                    ("trust.signing_key", text(&directory.private_key("investigation"))),
+                    ("graph.url", url(addresses.graph)),
+                    ("store.url", database("investigation")?),
+                ],
+            )?,
             gateway: load(
                 addresses.gateway,
                 arguments,

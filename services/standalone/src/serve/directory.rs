@@ -15,7 +15,7 @@ use url::Url;
 use crate::{credentials::write_private, rpc::Failure};
 
 /// The services that sign calls to others.
-const SIGNERS: [&str; 2] = ["gateway", "ingest"];
+const SIGNERS: [&str; 4] = ["gateway", "ingest", "membership", "investigation"];
 /// The key that bearer tokens are signed with.
 const BEARER: &str = "bearer";
 
@@ -193,7 +193,7 @@ mod tests {
         let key = fs::read(directory.private_key("gateway")).unwrap();
         let public = directory.issuers().join("gateway.pem");
         let first = fs::read(&public).unwrap();
-        for name in ["gateway", "ingest", "bearer"] {
+        for name in SIGNERS.into_iter().chain([BEARER]) {
             assert_eq!(fs::metadata(directory.private_key(name)).unwrap().permissions().mode() & 0o777, 0o600);
         }
         // A start that died between the two halves.
