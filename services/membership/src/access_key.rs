@@ -7,7 +7,7 @@ use secrecy::SecretString;
 use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::principal::PrincipalName;
+use crate::{principal::PrincipalName, secret::Sealed};
 
 /// Access keys that a principal can have, so that one can be changed for another without a gap.
 pub const MAX_KEYS: usize = 2;
@@ -49,6 +49,16 @@ impl FromStr for AccessKeyId {
             _ => Err(Invalid::new("access key id", value, "expected `AKIA` and 16 of `A-Z2-7`")),
         }
     }
+}
+
+/// The id of a new temporary key: `ASIA` and 16 characters of base32.
+pub(crate) fn session_key_id() -> String {
+    format!("ASIA{}", random_text::<16, 32>(BASE32))
+}
+
+/// One character of base32 for each byte.
+pub(crate) fn base32(bytes: impl Iterator<Item = u8>) -> String {
+    bytes.filter_map(|byte| BASE32.get(usize::from(byte) % BASE32.len())).map(|byte| char::from(*byte)).collect()
 }
 
 /// A new secret: 40 characters of base64, 240 random bits.
@@ -121,8 +131,17 @@ pub struct Credential {
     pub account: AccountId,
     /// The key.
     pub key: AccessKey,
-    /// The digest of its secret.
+    /// Its secret.
+    pub secret: StoredSecret,
+}
+
+/// A secret as it is stored.
+#[derive(Debug, Clone)]
+pub struct StoredSecret {
+    /// What tells whether a secret is the right one.
     pub digest: SecretDigest,
+    /// What it can be had back from; `None` for keys that were made without an envelope key: they cannot sign requests.
+    pub sealed: Option<Sealed>,
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use gumshoe_iam::{Kind, Policy};
 use gumshoe_model::{AccountId, Invalid, Timestamp};
+use sha2::{Digest as _, Sha256};
+
+use crate::access_key::base32;
 
 /// The name of a principal inside its account: `user/NAME` or `role/NAME`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,6 +17,12 @@ impl PrincipalName {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// Whether it can be assumed.
+    #[must_use]
+    pub fn is_role(&self) -> bool {
+        self.0.starts_with("role/")
     }
 }
 
@@ -57,6 +67,51 @@ impl fmt::Display for PrincipalArn {
     }
 }
 
+/// Characters of a trust policy.
+const MAX_TRUST_POLICY_SIZE: usize = 2_048;
+
+/// A document that cannot be a trust policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TrustPolicyError {
+    /// Larger than Gumshoe allows.
+    #[error("must have at most {MAX_TRUST_POLICY_SIZE} characters")]
+    TooLarge,
+    /// Not a trust policy; the message is AWS's.
+    #[error(transparent)]
+    Malformed(#[from] gumshoe_iam::Malformed),
+}
+
+/// Who may assume a role: IAM JSON with principals.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TrustPolicy(String);
+
+impl TrustPolicy {
+    /// Checks a policy as AWS does.
+    ///
+    /// # Errors
+    /// [`TrustPolicyError`].
+    pub fn parse(text: &str) -> Result<Self, TrustPolicyError> {
+        // Cheap before dear: a document of any length would otherwise be parsed.
+        if text.chars().count() > MAX_TRUST_POLICY_SIZE {
+            return Err(TrustPolicyError::TooLarge);
+        }
+        Policy::parse_as(Kind::Trust, text)?;
+        Ok(Self(text.to_owned()))
+    }
+
+    /// A policy that was valid when it was stored.
+    #[must_use]
+    pub fn stored(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The JSON.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Who can call.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Principal {
@@ -64,11 +119,42 @@ pub struct Principal {
     pub name: PrincipalName,
     /// When it was added.
     pub create_time: Timestamp,
+    /// Who may assume it; roles only.
+    pub trust_policy: Option<TrustPolicy>,
+}
+
+impl Principal {
+    /// `AROA` and 16 characters of base32: a role that is made anew under an old name has another.
+    #[must_use]
+    pub fn role_id(&self, account: &AccountId) -> String {
+        let digest = Sha256::digest(format!("{account} {} {}", self.name.as_str(), self.create_time.0));
+        format!("AROA{}", base32(digest.iter().take(16).copied()))
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn trust_policies_name_principals() {
+        let good = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Principal":{"AWS":"111122223333"},"Action":"sts:AssumeRole"}}"#;
+        assert_eq!(TrustPolicy::parse(good).unwrap().as_str(), good);
+        let nobody = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:AssumeRole"}}"#;
+        for bad in ["", "{", nobody, &format!("{good}{}", " ".repeat(2_048))] {
+            assert!(TrustPolicy::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_role_made_anew_has_another_id() {
+        let role = |time| Principal { name: "role/a".parse().unwrap(), create_time: Timestamp(time), trust_policy: None };
+        let account = "123456789012".parse().unwrap();
+        let id = role(1).role_id(&account);
+        assert!(id.starts_with("AROA") && id.len() == 20, "{id}");
+        assert_eq!(role(1).role_id(&account), id);
+        assert_ne!(role(2).role_id(&account), id);
+    }
 
     #[test]
     fn arns_round_trip_and_refuse_near_misses() {
