@@ -46,8 +46,8 @@ class Server:
             for line in self.process.stdout:
                 event = json.loads(line)
                 if event["event"] == "credentials":
-                    self.environment["GUMSHOE_ACCESS_KEY_ID"] = event["access_key_id"]
-                    self.environment["GUMSHOE_SECRET_ACCESS_KEY"] = event["secret_access_key"]
+                    self.access_key_id = self.environment["GUMSHOE_ACCESS_KEY_ID"] = event["access_key_id"]
+                    self.secret_access_key = self.environment["GUMSHOE_SECRET_ACCESS_KEY"] = event["secret_access_key"]
                     self.graph = event["graph_arn"]
                 if event["event"] == "serving":
                     self.endpoint = self.environment["GUMSHOE_ENDPOINT"] = event["endpoint"]
