@@ -2,17 +2,19 @@
 
 use gumshoe_model::AccountId;
 use gumshoe_runtime::{Clock as _, SystemClock};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
-    access_key::{AccessKey, AccessKeyId, SecretDigest, random_secret},
+    access_key::{AccessKey, AccessKeyId, SecretDigest, StoredSecret, random_secret},
     account::{Account, AccountName, Email},
-    config,
+    config::Config,
     error::Error,
     graph::Graph,
     policy::{ADMINISTRATOR, Policy, PolicyDocument},
     principal::{Principal, PrincipalArn},
-    store::{FirstAdministrator, Store as _, sql::SqlStore},
+    secret::Keyring,
+    store::{FirstAdministrator, GraphStore as _, PrincipalStore as _, Store as _, sql::SqlStore},
+    tag::Tags,
 };
 
 const NAME: &str = "user/administrator";
@@ -52,23 +54,25 @@ impl KeyPair {
 /// back to this.
 ///
 /// # Errors
-/// [`Error::Store`]; [`Error::Invalid`] when there is no region or it is not valid.
-pub async fn bootstrap(store: &config::Store, account: AccountId, email: Email, regions: &[String], key: KeyPair) -> Result<Option<Credentials>, Error> {
-    let store = SqlStore::open(store).await?;
+/// [`Error::Store`]; [`Error::Config`] when the envelope key cannot be used; [`Error::Invalid`] when there is no region or
+/// it is not valid.
+pub async fn bootstrap(config: &Config, account: AccountId, email: Email, regions: &[String], key: KeyPair) -> Result<Option<Credentials>, Error> {
+    let sealed = config.keyring()?.map(|keyring| keyring.seal(&key.id, &key.secret)).transpose()?;
+    let store = SqlStore::open(&config.store).await?;
     let now = SystemClock.now();
     let region = regions.first().map(String::as_str).unwrap_or_default();
-    let name = NAME.parse()?;
     let first = FirstAdministrator {
         graph: Graph::new(region, &account, now)?,
+        packages: config.first_packages(),
         account: Account { id: account, name: AccountName::default(), email, create_time: now },
-        principal: Principal { name, create_time: now },
+        principal: Principal { name: NAME.parse()?, create_time: now, trust_policy: None },
         policy: Policy { name: ADMINISTRATOR.parse()?, document: PolicyDocument::stored(ADMINISTRATOR.to_owned()), update_time: now },
         key: AccessKey { id: key.id, principal: NAME.parse()?, active: true, create_time: now, last_used_time: None },
-        digest: SecretDigest::of(secrecy::ExposeSecret::expose_secret(&key.secret)),
+        secret: StoredSecret { digest: SecretDigest::of(key.secret.expose_secret()), sealed },
     };
     let credentials = if store.bootstrap(&first).await? {
         // An account registered before may have a graph in the region already.
-        let graph = store.create_graph(&first.graph).await?;
+        let graph = store.create_graph(&first.graph, &Tags::new(), &first.packages).await?;
         let principal = PrincipalArn { account: first.account.id, name: first.principal.name };
         Some(Credentials { principal, graph, access_key_id: first.key.id, secret_access_key: key.secret })
     } else {
@@ -76,4 +80,29 @@ pub async fn bootstrap(store: &config::Store, account: AccountId, email: Email, 
     };
     store.close().await;
     Ok(credentials)
+}
+
+/// Secrets that are encrypted anew at once.
+const BATCH: u32 = 100;
+
+/// Encrypts every secret that stands under a previous envelope key under the present one; gives back how many.
+///
+/// # Errors
+/// [`Error::Store`]. A secret that does not open is left as it is, and logged.
+pub(crate) async fn reseal(store: &SqlStore, keyring: &Keyring) -> Result<u64, Error> {
+    let (mut resealed, mut after) = (0, None);
+    loop {
+        let batch = store.sealed_under_others(&keyring.key_id(), after.as_ref(), BATCH).await?;
+        let Some((last, _)) = batch.last() else { return Ok(resealed) };
+        after = Some(last.clone());
+        for (id, sealed) in &batch {
+            match keyring.unseal(id, sealed) {
+                Ok(secret) => {
+                    store.reseal(id, sealed, &keyring.seal(id, &secret)?).await?;
+                    resealed += 1;
+                }
+                Err(error) => tracing::warn!(access_key_id = %id, %error, "a secret cannot be encrypted anew"),
+            }
+        }
+    }
 }

@@ -1,10 +1,10 @@
 //! Why a call is refused, and why the service does not run.
 
 use gumshoe_api::convert::FieldError;
-use gumshoe_runtime::{ConfigError, Failure, ServeError, status, token::KeyError};
+use gumshoe_runtime::{ConfigError, Failure, ServeError, client::ConnectError, status, token::KeyError};
 use tonic::Status;
 
-use crate::{bearer::BearerError, store::StoreError};
+use crate::{bearer::BearerError, secret::CipherFailed, store::StoreError};
 
 /// Why the service does not start or ends.
 #[derive(Debug, thiserror::Error)]
@@ -18,6 +18,15 @@ pub enum Error {
     /// The key that bearer tokens are signed with.
     #[error(transparent)]
     Bearer(#[from] BearerError),
+    /// There is no key to call the graph service with.
+    #[error("`trust.signing_key` is not set, but `graph` is")]
+    NoSigningKey,
+    /// The graph service cannot be called.
+    #[error(transparent)]
+    Upstream(#[from] ConnectError),
+    /// A secret cannot be encrypted.
+    #[error(transparent)]
+    Cipher(#[from] CipherFailed),
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -52,14 +61,24 @@ pub enum Refusal {
     QuotaExceeded(&'static str),
     /// The access key is unknown, disabled, or its secret wrong; which of these is not told: UNAUTHENTICATED.
     Credentials,
+    /// The credentials of a signature are not valid, and why: UNAUTHENTICATED.
+    Signature(&'static str),
     /// The token was given out for another action: PERMISSION_DENIED.
     Action,
+    /// The caller's account is not the one that may do this: PERMISSION_DENIED.
+    Denied(&'static str),
+    /// The thing is in a state that does not allow the call: FAILED_PRECONDITION.
+    Conflict(&'static str),
+    /// Something that is needed does not answer: UNAVAILABLE.
+    Unavailable(&'static str),
     /// The chassis has refused already.
     Status(Box<Status>),
     /// The database: UNAVAILABLE or INTERNAL.
     Store(StoreError),
     /// A bearer token could not be signed: INTERNAL.
     Bearer(BearerError),
+    /// A secret could not be encrypted: INTERNAL.
+    Cipher(CipherFailed),
 }
 
 impl Refusal {
@@ -110,6 +129,12 @@ impl From<BearerError> for Refusal {
     }
 }
 
+impl From<CipherFailed> for Refusal {
+    fn from(error: CipherFailed) -> Self {
+        Self::Cipher(error)
+    }
+}
+
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
         match refusal {
@@ -118,6 +143,10 @@ impl From<Refusal> for Status {
             Refusal::AlreadyExists { what, name } => status::already_exists(what, &name).into(),
             Refusal::QuotaExceeded(quota) => status::quota_exceeded(quota).into(),
             Refusal::Credentials => status::unauthenticated("the access key is not valid").into(),
+            Refusal::Signature(reason) => status::unauthenticated(reason).into(),
+            Refusal::Denied(reason) => status::permission_denied(reason).into(),
+            Refusal::Conflict(reason) => status::conflict(reason).into(),
+            Refusal::Unavailable(what) => status::unavailable(what).into(),
             Refusal::Action => status::permission_denied("the call was allowed for another action").into(),
             Refusal::Status(status) => *status,
             Refusal::Store(error @ (StoreError::Unavailable(_) | StoreError::SchemaVersion { .. })) => {
@@ -129,6 +158,7 @@ impl From<Refusal> for Status {
                 status::internal(&error).into()
             }
             Refusal::Bearer(error) => status::internal(&error).into(),
+            Refusal::Cipher(error) => status::internal(&error).into(),
         }
     }
 }

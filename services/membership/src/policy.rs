@@ -19,7 +19,7 @@ pub const MAX_DOCUMENT_SIZE: usize = 6_144;
 pub const ADMINISTRATOR: &str = "GumshoeAdministrator";
 
 const ADMINISTRATOR_DOCUMENT: &str =
-    r#"{"Version":"2012-10-17","Statement":[{"Sid":"Everything","Effect":"Allow","Action":["detective:*","gumshoe:*"],"Resource":"*"}]}"#;
+    r#"{"Version":"2012-10-17","Statement":[{"Sid":"Everything","Effect":"Allow","Action":["detective:*","gumshoe:*","sts:*"],"Resource":"*"}]}"#;
 
 /// A document that cannot be a policy; the message is AWS's where AWS has one.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -14,7 +14,7 @@ use crate::{
 /// How long a replica has a removal to itself; longer than [`PATIENCE`].
 pub const LEASE: Duration = Duration::from_secs(120);
 /// How long one attempt may take: removals go on where they were cut off.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// How often to look for removals that other replicas have noted or left.

@@ -30,6 +30,11 @@ const SESSION: &[u8] = b"gumshoe session token";
 #[error("must be 32 random bytes in base64")]
 pub struct NoKey;
 
+/// The cipher failed, which it never does with a sound key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the cipher failed")]
+pub struct CipherFailed;
+
 /// A secret that does not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Locked {
@@ -71,11 +76,13 @@ impl Keyring {
         hex::encode(self.current.id)
     }
 
-    /// Seals the secret of an access key; `None` if the cipher fails, which a sound key never does.
-    #[must_use]
-    pub fn seal(&self, id: &AccessKeyId, secret: &SecretString) -> Option<Sealed> {
+    /// Seals the secret of an access key.
+    ///
+    /// # Errors
+    /// [`CipherFailed`].
+    pub fn seal(&self, id: &AccessKeyId, secret: &SecretString) -> Result<Sealed, CipherFailed> {
         let bytes = seal(&self.current.secrets, secret.expose_secret().as_bytes(), id.as_str().as_bytes())?;
-        Some(Sealed { key_id: self.key_id(), ciphertext: STANDARD.encode(bytes) })
+        Ok(Sealed { key_id: self.key_id(), ciphertext: STANDARD.encode(bytes) })
     }
 
     /// Opens the secret of an access key.
@@ -89,13 +96,15 @@ impl Keyring {
         String::from_utf8(secret).map(SecretString::from).map_err(|_| Locked::Damaged)
     }
 
-    /// A token that holds `content`, and the secret that goes with it; `None` if the cipher fails.
-    #[must_use]
-    pub fn seal_session(&self, content: &[u8]) -> Option<(SecretString, SecretString)> {
+    /// A token that holds `content`, and the secret that goes with it.
+    ///
+    /// # Errors
+    /// [`CipherFailed`].
+    pub fn seal_session(&self, content: &[u8]) -> Result<(SecretString, SecretString), CipherFailed> {
         let mut token = vec![VERSION];
         token.extend_from_slice(&self.current.id);
         token.extend_from_slice(&seal(&self.current.tokens, content, SESSION)?);
-        Some((SecretString::from(URL_SAFE_NO_PAD.encode(token)), self.current.session_secret(content)))
+        Ok((SecretString::from(URL_SAFE_NO_PAD.encode(token)), self.current.session_secret(content)))
     }
 
     /// What a token holds, and the secret that goes with it; `None` if it is not one of ours.
@@ -148,10 +157,10 @@ impl Key {
     }
 }
 
-fn seal(cipher: &Aes256Gcm, content: &[u8], context: &[u8]) -> Option<Vec<u8>> {
+fn seal(cipher: &Aes256Gcm, content: &[u8], context: &[u8]) -> Result<Vec<u8>, CipherFailed> {
     let nonce: [u8; NONCE_BYTES] = rand::random();
-    let sealed = cipher.encrypt(&nonce.into(), Payload { msg: content, aad: context }).ok()?;
-    Some([nonce.as_slice(), &sealed].concat())
+    let sealed = cipher.encrypt(&nonce.into(), Payload { msg: content, aad: context }).map_err(|_| CipherFailed)?;
+    Ok([nonce.as_slice(), &sealed].concat())
 }
 
 fn open(cipher: &Aes256Gcm, bytes: &[u8], context: &[u8]) -> Option<Vec<u8>> {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     access_key::session_key_id,
     principal::{PrincipalArn, PrincipalName, TrustPolicy, is_name},
-    secret::Keyring,
+    secret::{CipherFailed, Keyring},
 };
 
 /// Characters of a session policy.
@@ -175,9 +175,11 @@ impl Session {
         format!("{}:{}", self.role_id, self.name.as_str())
     }
 
-    /// Its credentials; `None` if they cannot be sealed, which a sound key never does.
-    #[must_use]
-    pub fn credentials(&self, keyring: &Keyring) -> Option<Credentials> {
+    /// Its credentials.
+    ///
+    /// # Errors
+    /// [`CipherFailed`].
+    pub fn credentials(&self, keyring: &Keyring) -> Result<Credentials, CipherFailed> {
         let claims = Claims {
             key: self.access_key_id.clone(),
             account: self.role.account.to_string(),
@@ -188,8 +190,8 @@ impl Session {
             expiry: self.expire_time.0.div_euclid(1_000_000),
             policy: self.policy.clone(),
         };
-        let (session_token, secret_access_key) = keyring.seal_session(&serde_json::to_vec(&claims).ok()?)?;
-        Some(Credentials { secret_access_key, session_token })
+        let (session_token, secret_access_key) = keyring.seal_session(&serde_json::to_vec(&claims).map_err(|_| CipherFailed)?)?;
+        Ok(Credentials { secret_access_key, session_token })
     }
 
     /// The session of a token, with its secret; `None` if the token is not one of ours. Whether it has ended is the

@@ -11,10 +11,10 @@ use tonic::{Request, Response, Status};
 
 use super::{Membership, after, authorized, parsed};
 use crate::{
-    access_key::{AccessKey, AccessKeyId, SecretDigest, random_secret},
+    access_key::{AccessKey, AccessKeyId, SecretDigest, StoredSecret, random_secret},
     error::Refusal,
     policy::{Policy, PolicyDocument, PolicyName},
-    principal::{Principal, PrincipalArn, PrincipalName},
+    principal::{Principal, PrincipalArn, PrincipalName, TrustPolicy},
 };
 
 const KEY_QUOTA: &str = "a principal can have at most 2 access keys";
@@ -25,7 +25,13 @@ impl PrincipalService for Membership {
     async fn create_principal(&self, request: Request<api::CreatePrincipalRequest>) -> Result<Response<api::CreatePrincipalResponse>, Status> {
         let caller = authorized(&request, "gumshoe:CreatePrincipal")?;
         let message = request.into_inner();
-        let principal = Principal { name: parsed("name", &message.name)?, create_time: self.0.clock.now() };
+        let name: PrincipalName = parsed("name", &message.name)?;
+        let trust_policy = match message.trust_policy.as_str() {
+            "" => None,
+            _ if !name.is_role() => return Err(Refusal::field("trust_policy", "only roles have one").into()),
+            text => Some(TrustPolicy::parse(text).map_err(|error| Refusal::field("trust_policy", error.to_string()))?),
+        };
+        let principal = Principal { name, create_time: self.0.clock.now(), trust_policy };
         match self.0.store.create_principal(&caller, &principal).await {
             Ok(()) => Ok(Response::new(api::CreatePrincipalResponse { principal: Some(principal_to_proto(&caller, &principal)) })),
             Err(crate::store::StoreError::NotFound) => Err(Refusal::NotFound { what: "account", name: caller.to_string() }.into()),
@@ -59,8 +65,9 @@ impl PrincipalService for Membership {
         let principal = owned_principal(&caller, &arn)?;
         let key = AccessKey { id: AccessKeyId::random(), principal, active: true, create_time: self.0.clock.now(), last_used_time: None };
         let secret = random_secret();
-        let digest = SecretDigest::of(secret.expose_secret());
-        self.0.store.create_access_key(&caller, &key, &digest).await.map_err(Refusal::about("principal", &arn, KEY_QUOTA))?;
+        let sealed = self.0.keyring.as_ref().map(|keyring| keyring.seal(&key.id, &secret)).transpose().map_err(Refusal::from)?;
+        let stored = StoredSecret { digest: SecretDigest::of(secret.expose_secret()), sealed };
+        self.0.store.create_access_key(&caller, &key, &stored).await.map_err(Refusal::about("principal", &arn, KEY_QUOTA))?;
         Ok(Response::new(api::CreateAccessKeyResponse { access_key: Some(key_to_proto(&caller, &key)), secret_access_key: secret.expose_secret().to_owned() }))
     }
 
