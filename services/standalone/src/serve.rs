@@ -154,7 +154,7 @@ async fn first_start(
     let account = installation.account.parse().map_err(|error| wrong(&error))?;
     let email = arguments.email.parse().map_err(|error| wrong(&error))?;
     let (regions, key) = (std::slice::from_ref(&installation.region), gumshoe_membership::KeyPair::random());
-    let made = gumshoe_membership::bootstrap(&configurations.membership.store, account, email, regions, key).await;
+    let made = gumshoe_membership::bootstrap(&configurations.membership, account, email, regions, key).await;
     match made.map_err(|error| Failure::serve("membership", &error))? {
         Some(made) => {
             let (key, secret) = (made.access_key_id.to_string(), made.secret_access_key.expose_secret());

@@ -208,20 +208,14 @@ pub fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reaso
 }
 
 async fn start_membership(database: &Path, bearer: &Path, trust: Trust) -> (Url, gumshoe_membership::Credentials) {
-    let config = gumshoe_membership::Config {
-        listen: Listen { address: "127.0.0.1:0".parse().unwrap() },
-        trust,
-        store: gumshoe_membership::config::Store::new(Url::parse(&format!("sqlite://{}", database.display())).unwrap()),
-        bearer: gumshoe_membership::config::Bearer::new(bearer.to_owned()),
-        regions: vec!["us-east-1".to_owned(), "eu-west-1".to_owned()],
-        page_token_key: None,
-        administrator: None,
-        server: gumshoe_runtime::ServerOptions::default(),
-        telemetry: Telemetry::default(),
-    };
+    let store = gumshoe_membership::config::Store::new(Url::parse(&format!("sqlite://{}", database.display())).unwrap());
+    let listen = Listen { address: "127.0.0.1:0".parse().unwrap() };
+    let mut config = gumshoe_membership::Config::new(listen, trust, store, gumshoe_membership::config::Bearer::new(bearer.to_owned()));
+    config.regions = vec!["us-east-1".to_owned(), "eu-west-1".to_owned()];
+    config.secret_key = Some("AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=".to_owned().into());
     gumshoe_membership::migrate(config.clone()).await.unwrap();
     let (account, email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
-    let made = gumshoe_membership::bootstrap(&config.store, account, email, &config.regions, gumshoe_membership::KeyPair::random()).await;
+    let made = gumshoe_membership::bootstrap(&config, account, email, &config.regions, gumshoe_membership::KeyPair::random()).await;
     let credentials = made.unwrap().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
