@@ -85,7 +85,7 @@ fn properties(table: Table) -> Result<WriterProperties, LakeError> {
                 .set_column_encoding(ColumnPath::from("offset"), Encoding::DELTA_BINARY_PACKED);
         }
         Table::Findings | Table::DeadLetters => builder = builder.set_column_statistics_enabled(ColumnPath::from("raw"), EnabledStatistics::None),
-        Table::Entities | Table::Batches => {}
+        Table::Entities | Table::Volumes | Table::Batches => {}
     }
     Ok(builder.build())
 }
