@@ -277,7 +277,7 @@ def record(account, index):
     return {
         "eventVersion": "1.09",
         "userIdentity": {"type": "IAMUser", "principalId": "AIDAEXAMPLE", "arn": f"arn:aws:iam::{account}:user/alice", "accountId": account, "userName": "alice"},
-        "eventTime": "2024-06-01T10:00:00Z",
+        "eventTime": (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "eventSource": "s3.amazonaws.com",
         "eventName": "ListBuckets",
         "awsRegion": "us-east-1",

@@ -91,9 +91,10 @@ def test_new_accounts_become_members_where_that_is_switched_on(organization, gra
     assert api.describe_organization_configuration(GraphArn=graph)["AutoEnable"] is True
     organization.call(ORGANIZATIONS, "AddOrganizationAccounts", account_ids=[second])
     assert statuses(organization, graph)[second] == ("ENABLED", "ORGANIZATION")
+    # Left out is off: the SDK for Go, and so Terraform, leaves out what is false.
     api.update_organization_configuration(GraphArn=graph)
-    assert api.describe_organization_configuration(GraphArn=graph)["AutoEnable"] is True, "what is not said is not changed"
-
+    assert api.describe_organization_configuration(GraphArn=graph)["AutoEnable"] is False
+    api.update_organization_configuration(GraphArn=graph, AutoEnable=True)
     api.update_organization_configuration(GraphArn=graph, AutoEnable=False)
     organization.call(ORGANIZATIONS, "AddOrganizationAccounts", account_ids=[third])
     assert third not in statuses(organization, graph)
