@@ -6,15 +6,24 @@ use gumshoe_model::{AccountId, GraphArn, Timestamp};
 use sqlx::{Connection as _, Executor as _};
 use url::Url;
 
-use super::{FirstAdministrator, Store, StoreError, sql::SqlStore};
+use super::{FirstAdministrator, GraphStore as _, MemberStore as _, PrincipalStore as _, Store as _, StoreError, sql::SqlStore};
 use crate::{
-    access_key::{AccessKey, AccessKeyId, MAX_KEYS, SecretDigest},
+    access_key::{AccessKey, AccessKeyId, MAX_KEYS, SecretDigest, StoredSecret},
     account::Account,
     config,
-    graph::{Graph, MAX_MEMBERS, MemberStatus, NewMember, Unprocessed},
+    datasource::Package,
+    graph::Graph,
+    member::NewMember,
     policy::{ADMINISTRATOR, MAX_POLICIES, Policy, PolicyDocument},
     principal::{Principal, PrincipalName},
+    secret::Sealed,
+    tag::Tags,
 };
+
+mod graphs;
+mod interleavings;
+mod members;
+mod organizations;
 
 /// A store of its own for one test, gone with it.
 struct Fixture {
@@ -36,11 +45,32 @@ impl Fixture {
         Self::open(database.url.clone(), None, Some(database)).await
     }
 
+    /// A database that has no schema yet, on the same kind of server.
+    async fn beside(&self) -> Beside {
+        match self.config.url.scheme() {
+            "sqlite" => {
+                let directory = tempfile::tempdir().unwrap();
+                let url = Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("old.db").display())).unwrap();
+                Beside { config: config::Store::new(url), _directory: Some(directory), _database: None }
+            }
+            _ => {
+                let database = TemporaryDatabase::create("membership").await;
+                Beside { config: config::Store::new(database.url.clone()), _directory: None, _database: Some(database) }
+            }
+        }
+    }
+
     async fn open(url: Url, directory: Option<tempfile::TempDir>, database: Option<TemporaryDatabase>) -> Self {
         let config = config::Store::new(url);
         SqlStore::migrate(&config).await.unwrap();
         Self { store: Arc::new(SqlStore::open(&config).await.unwrap()), config, _directory: directory, _database: database }
     }
+}
+
+struct Beside {
+    config: config::Store,
+    _directory: Option<tempfile::TempDir>,
+    _database: Option<TemporaryDatabase>,
 }
 
 /// A Postgres database, dropped with the value.
@@ -79,31 +109,34 @@ async fn run(server: &Url, statement: String) {
 macro_rules! conforms {
     ($($name:ident),+ $(,)?) => {
         mod sqlite {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::sqlite().await).await; })+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name($crate::store::conformance::Fixture::sqlite().await).await; })+
         }
         mod postgres {
-            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::postgres().await).await; })+
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name($crate::store::conformance::Fixture::postgres().await).await; })+
         }
     };
 }
+
+pub(crate) use conforms;
 
 conforms! {
     an_account_is_registered_once,
     accounts_are_listed_to_their_registrar_only,
     an_account_has_one_graph_a_region,
     concurrent_creations_give_one_graph,
-    members_follow_their_rules,
-    a_graph_has_a_limit_of_members,
     principals_are_unique_in_their_account,
     a_principal_has_two_keys_at_most_even_concurrently,
     keys_belong_to_their_account,
     a_key_is_touched_forward_only,
+    sealed_secrets_are_exchanged_once,
     policies_are_replaced_by_name_up_to_a_limit,
     deleting_a_principal_takes_its_keys_and_policies,
     concurrent_bootstraps_give_one_administrator,
     migration_is_repeatable_and_checked,
+    migration_keeps_members_and_what_their_graphs_take,
 }
 
+const CORE: &[Package] = &[Package::DetectiveCore];
 const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
 
 fn later(microseconds: i64) -> Timestamp {
@@ -119,7 +152,11 @@ fn account(last: u32) -> Account {
 }
 
 fn principal(name: &str) -> Principal {
-    Principal { name: name.parse().unwrap(), create_time: NOW }
+    Principal { name: name.parse().unwrap(), create_time: NOW, trust_policy: None }
+}
+
+fn secret(text: &str) -> StoredSecret {
+    StoredSecret { digest: SecretDigest::of(text), sealed: None }
 }
 
 fn key(name: &str, time: Timestamp) -> AccessKey {
@@ -136,7 +173,7 @@ fn new_member(last: u32) -> NewMember {
 
 async fn graph_of(fixture: &Fixture, last: u32) -> GraphArn {
     fixture.store.create_account(&id(last), &account(last)).await.unwrap();
-    fixture.store.create_graph(&Graph::new("us-east-1", &id(last), NOW).unwrap()).await.unwrap().arn
+    fixture.store.create_graph(&Graph::new("us-east-1", &id(last), NOW).unwrap(), &Tags::new(), CORE).await.unwrap().arn
 }
 
 async fn an_account_is_registered_once(fixture: Fixture) {
@@ -164,11 +201,11 @@ async fn accounts_are_listed_to_their_registrar_only(fixture: Fixture) {
 async fn an_account_has_one_graph_a_region(fixture: Fixture) {
     let store = &fixture.store;
     let orphan = Graph::new("us-east-1", &id(9), NOW).unwrap();
-    assert!(matches!(store.create_graph(&orphan).await, Err(StoreError::NotFound)));
+    assert!(matches!(store.create_graph(&orphan, &Tags::new(), CORE).await, Err(StoreError::NotFound)));
     let first = graph_of(&fixture, 1).await;
-    let again = store.create_graph(&Graph::new("us-east-1", &id(1), later(1)).unwrap()).await.unwrap();
+    let again = store.create_graph(&Graph::new("us-east-1", &id(1), later(1)).unwrap(), &Tags::new(), CORE).await.unwrap();
     assert_eq!((&again.arn, again.create_time), (&first, NOW));
-    let other = store.create_graph(&Graph::new("eu-west-1", &id(1), NOW).unwrap()).await.unwrap();
+    let other = store.create_graph(&Graph::new("eu-west-1", &id(1), NOW).unwrap(), &Tags::new(), CORE).await.unwrap();
     assert_ne!(other.arn, first);
     let foreign = graph_of(&fixture, 2).await;
     assert_eq!(store.graph(&first).await.unwrap(), again);
@@ -183,64 +220,10 @@ async fn concurrent_creations_give_one_graph(fixture: Fixture) {
     fixture.store.create_account(&id(1), &account(1)).await.unwrap();
     let calls = (0..16).map(|_| {
         let store = fixture.store.clone();
-        tokio::spawn(async move { store.create_graph(&Graph::new("us-east-1", &id(1), NOW).unwrap()).await.unwrap().arn })
+        tokio::spawn(async move { store.create_graph(&Graph::new("us-east-1", &id(1), NOW).unwrap(), &Tags::new(), CORE).await.unwrap().arn })
     });
     let arns: std::collections::HashSet<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(arns.len(), 1);
-}
-
-async fn members_follow_their_rules(fixture: Fixture) {
-    let store = &fixture.store;
-    let graph = graph_of(&fixture, 1).await;
-    for last in [2, 3] {
-        store.create_account(&id(last), &account(last)).await.unwrap();
-    }
-    let mistaken = NewMember { account: id(3), email: "wrong@example.com".parse().unwrap() };
-    let outcomes = store.create_members(&graph, &[new_member(2), mistaken, new_member(4), new_member(1), new_member(2)], NOW).await.unwrap();
-    let statuses: Vec<_> = outcomes.iter().map(|(_, outcome)| outcome.as_ref().map(|member| member.status).map_err(|reason| *reason)).collect();
-    assert_eq!(
-        statuses,
-        [
-            Ok(MemberStatus::Enabled),
-            Ok(MemberStatus::VerificationFailed),
-            Err(Unprocessed::IsNotRegistered),
-            Err(Unprocessed::IsAdministrator),
-            Err(Unprocessed::IsMember)
-        ]
-    );
-    // The right address mends what the wrong one broke.
-    let again = store.create_members(&graph, &[new_member(3)], later(5)).await.unwrap();
-    let mended = again.into_iter().next().unwrap().1.unwrap();
-    assert_eq!((mended.status, mended.update_time), (MemberStatus::Enabled, later(5)));
-    let listed = store.list_members(&graph, None, 10).await.unwrap();
-    assert_eq!(listed.iter().map(|member| member.account.clone()).collect::<Vec<_>>(), [id(2), id(3)]);
-    assert_eq!(listed.last().unwrap(), &mended);
-    assert_eq!(store.list_members(&graph, Some(&id(2)), 10).await.unwrap(), [mended]);
-
-    let other = graph_of(&fixture, 5).await;
-    assert!(store.list_members(&other, None, 10).await.unwrap().is_empty());
-    let outcomes = store.delete_members(&graph, &[id(2), id(4), id(1)]).await.unwrap();
-    assert_eq!(outcomes, [(id(2), Ok(())), (id(4), Err(Unprocessed::IsNoMember)), (id(1), Err(Unprocessed::IsAdministrator))]);
-    assert_eq!(store.list_members(&graph, None, 10).await.unwrap().len(), 1);
-    let missing = Graph::new("us-east-1", &id(1), NOW).unwrap().arn;
-    assert!(matches!(store.create_members(&missing, &[new_member(2)], NOW).await, Err(StoreError::NotFound)));
-    assert!(matches!(store.delete_members(&missing, &[id(2)]).await, Err(StoreError::NotFound)));
-}
-
-async fn a_graph_has_a_limit_of_members(fixture: Fixture) {
-    let store = &fixture.store;
-    let graph = graph_of(&fixture, 1).await;
-    let last = 1_001 + u32::try_from(MAX_MEMBERS).unwrap();
-    for number in 1_001..=last {
-        store.create_account(&id(1), &account(number)).await.unwrap();
-    }
-    let all: Vec<_> = (1_001..last).map(new_member).collect();
-    for part in all.chunks(50) {
-        assert!(store.create_members(&graph, part, NOW).await.unwrap().iter().all(|(_, outcome)| outcome.is_ok()));
-    }
-    assert!(matches!(store.create_members(&graph, &[new_member(last)], NOW).await, Err(StoreError::QuotaExceeded)));
-    assert!(store.list_members(&graph, Some(&id(last - 1)), 10).await.unwrap().is_empty(), "nothing is added beyond the limit");
-    assert!(store.create_members(&graph, &[new_member(1_001)], NOW).await.is_ok(), "a call that adds nothing is within the limit");
 }
 
 async fn principals_are_unique_in_their_account(fixture: Fixture) {
@@ -266,7 +249,7 @@ async fn a_principal_has_two_keys_at_most_even_concurrently(fixture: Fixture) {
     fixture.store.create_principal(&id(1), &principal("user/a")).await.unwrap();
     let calls = (0..8).map(|number| {
         let store = fixture.store.clone();
-        tokio::spawn(async move { store.create_access_key(&id(1), &key("user/a", later(number)), &SecretDigest::of("s")).await })
+        tokio::spawn(async move { store.create_access_key(&id(1), &key("user/a", later(number)), &secret("s")).await })
     });
     let outcomes: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), MAX_KEYS);
@@ -277,9 +260,9 @@ async fn a_principal_has_two_keys_at_most_even_concurrently(fixture: Fixture) {
     // Removing one makes room for another.
     fixture.store.delete_access_key(&id(1), &keys.first().unwrap().id).await.unwrap();
     let newest = key("user/a", later(100));
-    fixture.store.create_access_key(&id(1), &newest, &SecretDigest::of("s")).await.unwrap();
+    fixture.store.create_access_key(&id(1), &newest, &secret("s")).await.unwrap();
     assert_eq!(fixture.store.list_access_keys(&id(1), &name).await.unwrap().last(), Some(&newest), "oldest first");
-    assert!(matches!(fixture.store.create_access_key(&id(1), &key("user/b", NOW), &SecretDigest::of("s")).await, Err(StoreError::NotFound)));
+    assert!(matches!(fixture.store.create_access_key(&id(1), &key("user/b", NOW), &secret("s")).await, Err(StoreError::NotFound)));
     assert!(matches!(fixture.store.list_access_keys(&id(1), &"user/b".parse().unwrap()).await, Err(StoreError::NotFound)));
 }
 
@@ -290,13 +273,13 @@ async fn keys_belong_to_their_account(fixture: Fixture) {
         store.create_principal(&id(last), &principal("user/a")).await.unwrap();
     }
     let key = key("user/a", NOW);
-    store.create_access_key(&id(1), &key, &SecretDigest::of("secret")).await.unwrap();
+    store.create_access_key(&id(1), &key, &secret("secret")).await.unwrap();
     assert!(matches!(store.update_access_key(&id(2), &key.id, false).await, Err(StoreError::NotFound)));
     assert!(matches!(store.delete_access_key(&id(2), &key.id).await, Err(StoreError::NotFound)));
-    assert!(matches!(store.create_access_key(&id(2), &key, &SecretDigest::of("other")).await, Err(StoreError::AlreadyExists)), "an id is unique everywhere");
+    assert!(matches!(store.create_access_key(&id(2), &key, &secret("other")).await, Err(StoreError::AlreadyExists)), "an id is unique everywhere");
     let credential = store.credential(&key.id).await.unwrap();
     assert_eq!((credential.account, credential.key), (id(1), key.clone()));
-    assert!(credential.digest.matches("secret"));
+    assert!(credential.secret.digest.matches("secret"));
     assert!(!store.update_access_key(&id(1), &key.id, false).await.unwrap().active);
     assert!(!store.credential(&key.id).await.unwrap().key.active);
     assert!(store.update_access_key(&id(1), &key.id, true).await.unwrap().active);
@@ -309,7 +292,7 @@ async fn a_key_is_touched_forward_only(fixture: Fixture) {
     store.create_account(&id(1), &account(1)).await.unwrap();
     store.create_principal(&id(1), &principal("user/a")).await.unwrap();
     let key = key("user/a", NOW);
-    store.create_access_key(&id(1), &key, &SecretDigest::of("secret")).await.unwrap();
+    store.create_access_key(&id(1), &key, &secret("secret")).await.unwrap();
     for (touch, expected) in [(later(10), later(10)), (later(5), later(10)), (later(20), later(20))] {
         store.touch_access_key(&id(1), &key.id, touch).await.unwrap();
         assert_eq!(store.credential(&key.id).await.unwrap().key.last_used_time, Some(expected));
@@ -338,9 +321,9 @@ async fn policies_are_replaced_by_name_up_to_a_limit(fixture: Fixture) {
     assert_eq!((listed.len(), listed.first()), (MAX_POLICIES, Some(&replaced)));
     store.delete_policy(&id(1), &name, &replaced.name).await.unwrap();
     assert!(matches!(store.delete_policy(&id(1), &name, &replaced.name).await, Err(StoreError::NotFound)));
-    let graph = store.create_graph(&Graph::new("us-east-1", &id(1), NOW).unwrap()).await.unwrap();
+    let graph = store.create_graph(&Graph::new("us-east-1", &id(1), NOW).unwrap(), &Tags::new(), CORE).await.unwrap();
     let authorization = store.authorization(&id(1), &name).await.unwrap();
-    assert_eq!((authorization.policies.len(), authorization.graphs), (MAX_POLICIES - 1, vec![graph.arn]));
+    assert_eq!((authorization.policies.len(), authorization.graphs), (MAX_POLICIES - 1, vec![(graph.arn, Tags::new())]));
     assert!(matches!(store.authorization(&id(2), &name).await, Err(StoreError::NotFound)));
 }
 
@@ -350,7 +333,7 @@ async fn deleting_a_principal_takes_its_keys_and_policies(fixture: Fixture) {
     store.create_account(&id(1), &account(1)).await.unwrap();
     store.create_principal(&id(1), &principal("user/a")).await.unwrap();
     let key = key("user/a", NOW);
-    store.create_access_key(&id(1), &key, &SecretDigest::of("secret")).await.unwrap();
+    store.create_access_key(&id(1), &key, &secret("secret")).await.unwrap();
     store.put_policy(&id(1), &name, &policy("p", ADMINISTRATOR)).await.unwrap();
     store.delete_principal(&id(1), &name).await.unwrap();
     assert!(matches!(store.credential(&key.id).await, Err(StoreError::NotFound)));
@@ -363,10 +346,11 @@ async fn concurrent_bootstraps_give_one_administrator(fixture: Fixture) {
         FirstAdministrator {
             account: account(1),
             graph: Graph::new("us-east-1", &id(1), NOW).unwrap(),
+            packages: vec![Package::DetectiveCore],
             principal: principal("user/administrator"),
             policy: policy(ADMINISTRATOR, ADMINISTRATOR),
             key: key("user/administrator", NOW),
-            digest: SecretDigest::of("secret"),
+            secret: secret("secret"),
         }
     }
     // Registered before, by another account and without a principal: that is no hindrance.
@@ -391,10 +375,65 @@ async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     fixture.store.ready().await.unwrap();
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(fixture.config.url.as_str()).await.unwrap();
-    connection.execute("DELETE FROM membership_migrations WHERE version = 6").await.unwrap();
-    assert!(matches!(fixture.store.ready().await, Err(StoreError::SchemaVersion { expected: 6, found: 5 })));
+    let newest = i64::try_from(super::sql::SCHEMA_VERSION).unwrap();
+    sqlx::query("DELETE FROM membership_migrations WHERE version = $1").bind(newest).execute(&mut connection).await.unwrap();
+    let outcome = fixture.store.ready().await;
+    assert!(matches!(outcome, Err(StoreError::SchemaVersion { expected, found }) if (expected, found) == (newest, newest - 1)), "{outcome:?}");
     connection.execute("DROP TABLE membership_migrations").await.unwrap();
-    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { expected: 6, found: 0 })));
+    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { found: 0, .. })));
+}
+
+async fn sealed_secrets_are_exchanged_once(fixture: Fixture) {
+    let store = &fixture.store;
+    let sealed = |key_id: &str, text: &str| Sealed { key_id: key_id.to_owned(), ciphertext: text.to_owned() };
+    store.create_account(&id(1), &account(1)).await.unwrap();
+    for name in ["user/a", "user/b", "user/c"] {
+        store.create_principal(&id(1), &principal(name)).await.unwrap();
+    }
+    let keys = ["user/a", "user/b", "user/c"].map(|name| key(name, NOW));
+    let secrets = [Some(sealed("old", "1")), Some(sealed("new", "2")), None];
+    for (key, sealed) in keys.iter().zip(&secrets) {
+        let secret = StoredSecret { digest: SecretDigest::of("s"), sealed: sealed.clone() };
+        store.create_access_key(&id(1), key, &secret).await.unwrap();
+        assert_eq!(store.credential(&key.id).await.unwrap().secret.sealed, *sealed);
+    }
+    let first = &keys.first().unwrap().id;
+    assert_eq!(store.sealed_under_others("new", None, 10).await.unwrap(), [(first.clone(), sealed("old", "1"))]);
+    assert!(store.sealed_under_others("new", Some(first), 10).await.unwrap().is_empty());
+    store.reseal(first, &sealed("old", "1"), &sealed("new", "3")).await.unwrap();
+    store.reseal(first, &sealed("old", "1"), &sealed("new", "4")).await.unwrap();
+    assert_eq!(store.credential(first).await.unwrap().secret.sealed, Some(sealed("new", "3")), "the second came too late");
+    assert!(store.sealed_under_others("new", None, 10).await.unwrap().is_empty());
+}
+
+async fn migration_keeps_members_and_what_their_graphs_take(fixture: Fixture) {
+    // A database of its own beside the fixture's, as the version before left it.
+    let beside = fixture.beside().await;
+    SqlStore::migrate_partly(&beside.config, 6).await;
+    sqlx::any::install_default_drivers();
+    let mut connection = sqlx::AnyConnection::connect(beside.config.url.as_str()).await.unwrap();
+    let graph = Graph::new("us-east-1", &id(1), NOW).unwrap();
+    for last in [1, 2, 3] {
+        let text = format!("INSERT INTO accounts VALUES ('{}', '{}', 'n', 'a{last}@example.com', 5)", id(last), id(1));
+        connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+    }
+    let text = format!("INSERT INTO graphs VALUES ('{}', 'us-east-1', '{}', 7, 0)", id(1), graph.arn);
+    connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+    for (last, status) in [(2, "ENABLED"), (3, "VERIFICATION_FAILED")] {
+        let text = format!("INSERT INTO members VALUES ('{}', '{}', 'a{last}@example.com', '{status}', 8, 9)", graph.arn, id(last));
+        connection.execute(sqlx::AssertSqlSafe(text)).await.unwrap();
+    }
+    SqlStore::migrate(&beside.config).await.unwrap();
+    let store = SqlStore::open(&beside.config).await.unwrap();
+    let members = store.list_members(&graph.arn, None, 10).await.unwrap();
+    let statuses: Vec<_> = members.iter().map(|member| (member.account.clone(), member.standing.status.as_str(), member.update_time)).collect();
+    assert_eq!(statuses, [(id(2), "ENABLED", Timestamp(9)), (id(3), "VERIFICATION_FAILED", Timestamp(9))]);
+    let accounts = store.graph_accounts(&graph.arn).await.unwrap().unwrap();
+    assert_eq!(accounts.accounts, [(id(1), true), (id(2), true), (id(3), false)]);
+    assert_eq!(accounts.packages, Package::ALL, "what was taken before is still taken");
+    let states: Vec<_> = store.package_changes(&graph.arn, &id(3)).await.unwrap().iter().map(|change| change.state.as_str()).collect();
+    assert_eq!(states, ["DISABLED"; 3]);
+    store.close().await;
 }
 
 #[tokio::test]

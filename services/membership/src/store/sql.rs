@@ -68,6 +68,13 @@ impl SqlStore {
         Database::migrate(&config.url, &SCHEMA).await
     }
 
+    /// Takes the first `steps` steps of the schema only: a database of an earlier version.
+    #[cfg(test)]
+    pub(super) async fn migrate_partly(config: &config::Store, steps: usize) {
+        let steps = SCHEMA.steps.get(..steps).unwrap_or(SCHEMA.steps);
+        Database::migrate(&config.url, &Schema { steps, ..SCHEMA }).await.unwrap();
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.0.pool.close().await;
