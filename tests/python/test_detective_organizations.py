@@ -59,14 +59,24 @@ def test_only_accounts_of_the_organization_can_administer_it(organization, accou
     refused("ValidationException", organization.detective.enable_organization_admin_account, AccountId="000000000000")
 
 
-def test_who_manages_no_organization_cannot_name_an_administrator(organization, accounts):
-    for caller in (accounts(1), organization.member):
-        api = caller.detective
-        message = refused("ValidationException", api.list_organization_admin_accounts)
+def of_managers(caller, organization):
+    """The management account's operations, as the caller would call them."""
+    return [
+        (caller.detective.list_organization_admin_accounts, {}),
+        (caller.detective.enable_organization_admin_account, {"AccountId": organization.administrator.account}),
+        (caller.detective.disable_organization_admin_account, {}),
+    ]
+
+
+def test_an_account_outside_any_organization_is_told_so(organization, accounts):
+    for call, more in of_managers(accounts(1), organization):
         # Terraform looks for these words.
-        assert "account is not a member of an organization" in message or caller is organization.member
-        refused("ValidationException", api.enable_organization_admin_account, AccountId=organization.administrator.account)
-        refused("ValidationException", api.disable_organization_admin_account)
+        assert "account is not a member of an organization" in refused("ValidationException", call, **more)
+
+
+def test_an_account_of_the_organization_does_not_manage_it(organization):
+    for call, more in of_managers(organization.member, organization):
+        refused("AccessDeniedException", call, **more)
 
 
 def test_accounts_of_the_organization_are_enabled_without_being_asked(organization, graph):
