@@ -1,144 +1,32 @@
 //! Membership as its callers see it: the real server on a free port, over SQLite.
 #![expect(clippy::unwrap_used, clippy::panic, reason = "tests")]
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, time::Duration};
 
 use gumshoe_api::{
     common::v1::ErrorReason,
-    membership::v1::{
-        self as api, credential_service_client::CredentialServiceClient, membership_service_client::MembershipServiceClient,
-        principal_service_client::PrincipalServiceClient,
-    },
+    membership::v1::{self as api, credential_service_client::CredentialServiceClient, membership_service_client::MembershipServiceClient},
 };
 use gumshoe_membership::{Config, KeyPair, config};
-use gumshoe_runtime::{Caller, Configuration as _, Listen, PrincipalChannel, ServerOptions, Shutdown, Signed, Telemetry, TokenSigner, Trust, Upstream, status::reason_of};
+use gumshoe_runtime::{Configuration as _, Shutdown};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use url::Url;
 
-const ACCOUNT: &str = "111111111111";
-const OTHER: &str = "222222222222";
-const ADMINISTRATOR: &str = "arn:aws:iam::111111111111:user/administrator";
-const ALLOW: &str = r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"detective:*","Resource":"*"}}"#;
+#[path = "service/graphs.rs"]
+mod graphs;
+#[path = "service/harness.rs"]
+mod harness;
+#[path = "service/members.rs"]
+mod members;
+#[path = "service/organizations.rs"]
+mod organizations;
+#[path = "service/sessions.rs"]
+mod sessions;
 
-struct Service {
-    _directory: tempfile::TempDir,
-    config: Config,
-    gateway: Arc<TokenSigner>,
-    ingest: Arc<TokenSigner>,
-    channel: PrincipalChannel,
-    bearer_public: String,
-    shutdown: Shutdown,
-    server: tokio::task::JoinHandle<Result<(), gumshoe_membership::Error>>,
-}
-
-impl Service {
-    async fn start() -> Self {
-        let directory = tempfile::tempdir().unwrap();
-        let path = |name: &str| directory.path().join(name);
-        std::fs::create_dir(path("issuers")).unwrap();
-        let signer = |name: &str| {
-            let (signer, public) = TokenSigner::generate(name);
-            std::fs::write(path("issuers").join(format!("{name}.pem")), public).unwrap();
-            Arc::new(signer)
-        };
-        let (gateway, ingest) = (signer("gateway"), signer("ingest"));
-        let (bearer, bearer_public) = TokenSigner::generate("membership");
-        std::fs::write(path("bearer.pem"), bearer.private_pem().expose_secret()).unwrap();
-        let config = Config {
-            listen: Listen { address: "127.0.0.1:0".parse().unwrap() },
-            trust: Trust { issuers: path("issuers"), signing_key: None },
-            store: config::Store::new(Url::parse(&format!("sqlite://{}", path("membership.db").display())).unwrap()),
-            bearer: config::Bearer::new(path("bearer.pem")),
-            regions: vec!["us-east-1".to_owned(), "eu-west-1".to_owned()],
-            page_token_key: None,
-            administrator: None,
-            server: ServerOptions::default(),
-            telemetry: Telemetry::default(),
-        };
-        gumshoe_membership::migrate(config.clone()).await.unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let shutdown = Shutdown::new();
-        let server = tokio::spawn(gumshoe_membership::run(config.clone(), listener, shutdown.clone()));
-        let channel = PrincipalChannel::connect_lazy(&Upstream::new(url), "membership").unwrap();
-        Self { _directory: directory, config, gateway, ingest, channel, bearer_public, shutdown, server }
-    }
-
-    async fn with_accounts() -> Self {
-        let service = Self::start().await;
-        for account in [ACCOUNT, OTHER] {
-            service.register(ACCOUNT, account).await.unwrap();
-        }
-        service
-    }
-
-    fn caller(account: &str, action: &str) -> Caller {
-        Caller::new(format!("arn:aws:iam::{account}:user/administrator"), account, action)
-    }
-
-    fn signed(&self, account: &str, action: &str) -> Signed<Channel> {
-        self.channel.signed(self.gateway.clone(), Self::caller(account, action))
-    }
-
-    fn membership(&self, account: &str, action: &str) -> MembershipServiceClient<Signed<Channel>> {
-        MembershipServiceClient::new(self.signed(account, action))
-    }
-
-    fn on_graph(&self, account: &str, action: &str, graph: &str) -> MembershipServiceClient<Signed<Channel>> {
-        let caller = Self::caller(account, action).with_graph(graph.parse().unwrap());
-        MembershipServiceClient::new(self.channel.signed(self.gateway.clone(), caller))
-    }
-
-    fn principals(&self, account: &str, action: &str) -> PrincipalServiceClient<Signed<Channel>> {
-        PrincipalServiceClient::new(self.signed(account, action))
-    }
-
-    fn credentials(&self) -> CredentialServiceClient<Signed<Channel>> {
-        CredentialServiceClient::new(self.channel.signed(self.gateway.clone(), Caller::new("anonymous", "", "")))
-    }
-
-    async fn register(&self, by: &str, account: &str) -> Result<api::Account, Status> {
-        let request = api::CreateAccountRequest { account_id: account.to_owned(), name: "Name".to_owned(), email: format!("{account}@example.com") };
-        self.membership(by, "gumshoe:CreateAccount").create_account(request).await.map(|response| response.into_inner().account.unwrap())
-    }
-
-    async fn create_graph(&self, account: &str, region: &str) -> Result<String, Status> {
-        let request = api::CreateGraphRequest { region: region.to_owned() };
-        self.membership(account, "detective:CreateGraph").create_graph(request).await.map(|response| response.into_inner().graph.unwrap().arn)
-    }
-
-    async fn create_principal(&self, account: &str, name: &str) -> Result<String, Status> {
-        let request = api::CreatePrincipalRequest { name: name.to_owned() };
-        self.principals(account, "gumshoe:CreatePrincipal").create_principal(request).await.map(|response| response.into_inner().principal.unwrap().arn)
-    }
-
-    async fn create_key(&self, account: &str, principal: &str) -> Result<(String, String), Status> {
-        let request = api::CreateAccessKeyRequest { principal_arn: principal.to_owned() };
-        let response = self.principals(account, "gumshoe:CreateAccessKey").create_access_key(request).await?.into_inner();
-        Ok((response.access_key.unwrap().access_key_id, response.secret_access_key))
-    }
-
-    async fn put_policy(&self, account: &str, principal: &str, name: &str, document: &str) -> Result<api::PrincipalPolicy, Status> {
-        let request = api::PutPrincipalPolicyRequest { principal_arn: principal.to_owned(), name: name.to_owned(), document: document.to_owned() };
-        self.principals(account, "gumshoe:PutPrincipalPolicy").put_principal_policy(request).await.map(|response| response.into_inner().policy.unwrap())
-    }
-
-    async fn token(&self, id: &str, secret: &str, seconds: Option<i64>) -> Result<api::CreateTokenResponse, Status> {
-        let lifetime = seconds.map(|seconds| prost_types::Duration { seconds, nanos: 0 });
-        let request = api::CreateTokenRequest { access_key_id: id.to_owned(), secret_access_key: secret.to_owned(), lifetime };
-        self.credentials().create_token(request).await.map(tonic::Response::into_inner)
-    }
-}
-
-#[track_caller]
-fn refused<T: std::fmt::Debug>(outcome: Result<T, Status>, code: Code, reason: ErrorReason) -> String {
-    let status = outcome.unwrap_err();
-    assert_eq!((status.code(), reason_of(&status)), (code, Some(reason)), "{status:?}");
-    status.message().to_owned()
-}
+use harness::{ACCOUNT, ADMINISTRATOR, ALLOW, OTHER, Service, refused};
 
 #[tokio::test]
 async fn calls_without_a_token_or_for_another_action_are_refused() {
@@ -208,29 +96,6 @@ async fn an_account_has_one_graph_a_region() {
 }
 
 #[tokio::test]
-async fn members_are_added_listed_and_removed() {
-    let service = Service::with_accounts().await;
-    let graph = service.create_graph(ACCOUNT, "").await.unwrap();
-    let member = |account: &str, email: &str| api::NewMember { account_id: account.to_owned(), email: email.to_owned() };
-    let create = |members| api::CreateMembersRequest { graph_arn: graph.clone(), members };
-    let mut client = service.on_graph(ACCOUNT, "detective:CreateMembers", &graph);
-    let asked = vec![member(OTHER, "222222222222@EXAMPLE.com"), member("333333333333", "c@example.com"), member(ACCOUNT, "a@example.com")];
-    let made = client.create_members(create(asked)).await.unwrap().into_inner();
-    assert_eq!((made.members.len(), made.members[0].account_id.as_str(), made.members[0].status()), (1, OTHER, api::MemberStatus::Enabled));
-    let reasons: Vec<_> = made.unprocessed_accounts.iter().map(|account| (account.account_id.as_str(), account.reason.as_str())).collect();
-    assert_eq!(reasons, [("333333333333", "account is not registered"), (ACCOUNT, "account administers the graph")]);
-    for bad in [vec![], vec![member(OTHER, "b@example.com"); 51], vec![member("x", "b@example.com")], vec![member(OTHER, "b")]] {
-        refused(client.create_members(create(bad)).await, Code::InvalidArgument, ErrorReason::InvalidField);
-    }
-    let list = api::ListMembersRequest { graph_arn: graph.clone(), page_size: 0, page_token: String::new() };
-    let listed = service.on_graph(ACCOUNT, "detective:ListMembers", &graph).list_members(list).await.unwrap().into_inner();
-    assert_eq!((listed.members, listed.next_page_token.as_str()), (made.members, ""));
-    let delete = api::DeleteMembersRequest { graph_arn: graph.clone(), account_ids: vec![OTHER.to_owned(), "333333333333".to_owned()] };
-    let deleted = service.on_graph(ACCOUNT, "detective:DeleteMembers", &graph).delete_members(delete).await.unwrap().into_inner();
-    assert_eq!((deleted.account_ids, deleted.unprocessed_accounts[0].reason.as_str()), (vec![OTHER.to_owned()], "account is not a member"));
-}
-
-#[tokio::test]
 async fn principals_of_other_accounts_do_not_exist() {
     let service = Service::with_accounts().await;
     let mine = service.create_principal(ACCOUNT, "user/ann").await.unwrap();
@@ -278,11 +143,14 @@ async fn policies_are_validated_replaced_and_limited() {
     let listed = service.principals(ACCOUNT, "gumshoe:ListPrincipalPolicies").list_principal_policies(request).await.unwrap().into_inner().policies;
     assert_eq!((listed.len(), &listed[0], listed[1].document.as_str()), (9, &managed, ALLOW));
 
-    let graph = service.create_graph(ACCOUNT, "").await.unwrap();
+    let tags = HashMap::from([("team".to_owned(), "red".to_owned())]);
+    let create = api::CreateGraphRequest { region: String::new(), tags: tags.clone() };
+    let graph = service.membership(ACCOUNT, "detective:CreateGraph").create_graph(create).await.unwrap().into_inner().graph.unwrap().arn;
     let request = api::GetPrincipalPoliciesRequest { principal_arn: principal.clone() };
     let grants = service.credentials().get_principal_policies(request.clone()).await.unwrap().into_inner();
-    assert_eq!((grants.account_id.as_str(), grants.policies, grants.graph_arns), (ACCOUNT, listed, vec![graph]));
-    let mut elsewhere = CredentialServiceClient::new(service.channel.signed(service.ingest.clone(), Caller::service("ingest", "")));
+    assert_eq!((grants.account_id.as_str(), grants.policies, grants.graph_arns), (ACCOUNT, listed, vec![graph.clone()]));
+    assert_eq!(grants.graph_tags, [api::GraphTags { graph_arn: graph, tags }]);
+    let mut elsewhere = CredentialServiceClient::new(service.by_ingest());
     refused(elsewhere.get_principal_policies(request).await, Code::PermissionDenied, ErrorReason::AccessDenied);
     let root = api::GetPrincipalPoliciesRequest { principal_arn: "arn:aws:iam::111111111111:root".to_owned() };
     refused(service.credentials().get_principal_policies(root).await, Code::InvalidArgument, ErrorReason::InvalidField);
@@ -364,7 +232,7 @@ async fn wrong_disabled_and_deleted_keys_look_the_same() {
 async fn the_first_administrator_is_made_once() {
     let service = Service::start().await;
     let (account, email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
-    let bootstrap = || gumshoe_membership::bootstrap(&service.config.store, account, email.clone(), &service.config.regions, KeyPair::random());
+    let bootstrap = || gumshoe_membership::bootstrap(&service.config, account, email.clone(), &service.config.regions, KeyPair::random());
     let made = bootstrap().await.unwrap().unwrap();
     assert_eq!(made.principal.to_string(), ADMINISTRATOR);
     assert!(!format!("{made:?}").contains(made.secret_access_key.expose_secret()));
@@ -409,10 +277,10 @@ async fn migration_makes_the_configured_administrator_once() {
 async fn an_old_schema_is_not_served() {
     let service = Service::start().await;
     let mut config = service.config.clone();
-    config.store = config::Store::new(Url::parse(&format!("sqlite://{}/new.db?mode=rwc", service._directory.path().display())).unwrap());
+    config.store = config::Store::new(Url::parse(&format!("sqlite://{}/new.db?mode=rwc", service.directory.path().display())).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let outcome = gumshoe_membership::run(config, listener, Shutdown::new()).await;
-    assert!(matches!(outcome, Err(gumshoe_membership::Error::Store(gumshoe_membership::store::StoreError::SchemaVersion { expected: 6, found: 0 }))));
+    assert!(matches!(outcome, Err(gumshoe_membership::Error::Store(gumshoe_membership::store::StoreError::SchemaVersion { expected: 14, found: 0 }))));
 }
 
 #[tokio::test]
