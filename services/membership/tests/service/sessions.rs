@@ -1,11 +1,16 @@
 //! Keys that requests are signed with, and roles that are assumed.
 
+use std::time::Duration;
+
 use gumshoe_api::{
     common::v1::ErrorReason,
     membership::v1::{self as api, credential_service_client::CredentialServiceClient},
 };
-use gumshoe_membership::secret::signing_key;
-use gumshoe_runtime::Configuration as _;
+use gumshoe_membership::{
+    secret::{Keyring, signing_key},
+    session::Session,
+};
+use gumshoe_runtime::{Clock as _, Configuration as _, SystemClock};
 use tonic::{Code, Response, Status};
 
 use crate::harness::{ACCOUNT, ALLOW, OTHER, SECRET_KEY, Service, refused};
@@ -217,6 +222,28 @@ async fn a_role_is_assumed_by_web_identities_it_trusts() {
     let mut elsewhere = CredentialServiceClient::new(service.by_ingest());
     let outcome = elsewhere.assume_role_with_web_identity(request("id.example.com", "ann", "gumshoe")).await;
     refused(outcome, Code::PermissionDenied, ErrorReason::AccessDenied);
+}
+
+#[tokio::test]
+async fn a_session_ends() {
+    let service = Service::with_accounts().await;
+    let role = service.create_role(ACCOUNT, "role/Analyst", &trust(&format!(r#"{{"AWS":"{ANN}"}}"#))).await.unwrap();
+    let role_id = assume(&service, ANN, assume_request(&role)).await.unwrap().assumed_role_id.replace(":work", "");
+    let keyring = Keyring::new(&SECRET_KEY.to_owned().into(), &[]).unwrap();
+    let session = |minutes_ago: i64| {
+        let begin = gumshoe_model::Timestamp(SystemClock.now().0 - minutes_ago * 60_000_000);
+        Session::new(role.parse().unwrap(), role_id.clone(), "work".parse().unwrap(), begin, Duration::from_secs(15 * 60), None)
+    };
+    for (minutes_ago, ended) in [(14, false), (16, true)] {
+        let session = session(minutes_ago);
+        let credentials = session.credentials(&keyring).unwrap();
+        let outcome = service.signing_key(&session.access_key_id, credentials.token()).await;
+        if ended {
+            unauthenticated(outcome, "expired session token");
+        } else {
+            assert_eq!(outcome.unwrap().signing_key, derived(credentials.secret()));
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,14 +1,23 @@
 //! Graphs: their tags, packages and accounts, and their end.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
+use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Timestamp};
+use gumshoe_runtime::FixedClock;
+use tokio::sync::Notify;
 
 use super::{CORE, Fixture, NOW, account, conforms, graph_of, id, later, new_member, principal};
 use crate::{
     datasource::{Package, PackageState},
     graph::Graph,
+    lake::{Lake, Unreachable, Volume},
     member::{Event, Load},
+    removal::{LEASE, Remover, SETTLE},
     store::{GraphStore as _, MemberStore as _, PrincipalStore as _, StoreError},
     tag::{MAX_TAGS, TagKey, Tags},
 };
@@ -20,6 +29,7 @@ conforms! {
     a_graph_says_whose_logs_it_takes,
     a_removed_graph_leaves_nothing_but_its_removal,
     a_removal_is_worked_at_by_one,
+    data_is_removed_until_nothing_can_come_after,
     making_and_removing_at_once_is_in_some_order,
 }
 
@@ -157,6 +167,62 @@ async fn a_removal_is_worked_at_by_one(fixture: Fixture) {
     assert_eq!((last.graph.clone(), last.attempts), (second.graph, 3));
     store.finish_removal(&last.graph).await.unwrap();
     assert_eq!(store.claim_removal(Timestamp(i64::MAX), Timestamp(i64::MAX)).await.unwrap(), None);
+}
+
+/// Fails as often as it is told, then removes.
+#[derive(Default)]
+struct Failing {
+    failures: Mutex<u32>,
+    deleted: Mutex<Vec<GraphArn>>,
+}
+
+#[async_trait]
+impl Lake for Failing {
+    async fn volumes(&self, _: &GraphArn, _: u32) -> Result<Vec<Volume>, Unreachable> {
+        Ok(Vec::new())
+    }
+
+    async fn delete_graph(&self, graph: &GraphArn) -> Result<(), Unreachable> {
+        let mut failures = self.failures.lock().unwrap();
+        if let Some(left) = failures.checked_sub(1) {
+            *failures = left;
+            return Err(Unreachable("as asked for".into()));
+        }
+        self.deleted.lock().unwrap().push(graph.clone());
+        Ok(())
+    }
+}
+
+async fn data_is_removed_until_nothing_can_come_after(fixture: Fixture) {
+    let graph = graph_of(&fixture, 1).await;
+    let clock = Arc::new(FixedClock::new(NOW));
+    let lake = Arc::new(Failing { failures: Mutex::new(2), ..Failing::default() });
+    let replica = || Remover::new(fixture.store.clone(), lake.clone(), clock.clone(), Arc::new(Notify::new()));
+    let (first, second) = (replica(), replica());
+    assert!(!first.step().await.unwrap());
+    fixture.store.delete_graph(&graph, NOW).await.unwrap();
+    assert!(first.step().await.unwrap());
+    assert!(!second.step().await.unwrap(), "a pause follows the failure");
+    clock.advance(Duration::from_secs(1));
+    assert!(second.step().await.unwrap());
+    clock.advance(Duration::from_secs(1));
+    assert!(!first.step().await.unwrap(), "the pause grows");
+    clock.advance(Duration::from_secs(1));
+    assert!(lake.deleted.lock().unwrap().is_empty());
+    assert!(first.step().await.unwrap());
+    assert_eq!(*lake.deleted.lock().unwrap(), [graph.clone()]);
+    assert!(!second.step().await.unwrap());
+    // What was on its way then has arrived by now. A replica that dies over it keeps it for the lease.
+    clock.set(Timestamp(NOW.0 + i64::try_from(SETTLE.as_micros()).unwrap()));
+    let now = gumshoe_runtime::Clock::now(&*clock);
+    let lease = Timestamp(now.0 + i64::try_from(LEASE.as_micros()).unwrap());
+    fixture.store.claim_removal(now, lease).await.unwrap().unwrap();
+    assert!(!second.step().await.unwrap());
+    clock.advance(LEASE);
+    assert!(second.step().await.unwrap());
+    assert_eq!(*lake.deleted.lock().unwrap(), [graph.clone(), graph]);
+    clock.advance(SETTLE);
+    assert!(!first.step().await.unwrap(), "it is done");
 }
 
 async fn making_and_removing_at_once_is_in_some_order(fixture: Fixture) {
