@@ -1,6 +1,6 @@
 //! The first administrator of an installation.
 
-use gumshoe_model::AccountId;
+use gumshoe_model::{AccountId, Timestamp};
 use gumshoe_runtime::{Clock as _, SystemClock};
 use secrecy::{ExposeSecret as _, SecretString};
 
@@ -13,7 +13,7 @@ use crate::{
     policy::{ADMINISTRATOR, Policy, PolicyDocument},
     principal::{Principal, PrincipalArn},
     secret::Keyring,
-    store::{FirstAdministrator, GraphStore as _, PrincipalStore as _, Store as _, sql::SqlStore},
+    store::{FirstAccount, FirstAdministrator, GraphStore as _, PrincipalStore as _, Store as _, sql::SqlStore},
     tag::Tags,
 };
 
@@ -57,29 +57,40 @@ impl KeyPair {
 /// [`Error::Store`]; [`Error::Config`] when the envelope key cannot be used; [`Error::Invalid`] when there is no region or
 /// it is not valid.
 pub async fn bootstrap(config: &Config, account: AccountId, email: Email, regions: &[String], key: KeyPair) -> Result<Option<Credentials>, Error> {
-    let sealed = config.keyring()?.map(|keyring| keyring.seal(&key.id, &key.secret)).transpose()?;
+    let keyring = config.keyring()?;
     let store = SqlStore::open(&config.store).await?;
     let now = SystemClock.now();
     let region = regions.first().map(String::as_str).unwrap_or_default();
-    let first = FirstAdministrator {
+    let first = FirstAccount {
         graph: Graph::new(region, &account, now)?,
         packages: config.first_packages(),
         account: Account { id: account, name: AccountName::default(), email, create_time: now },
-        principal: Principal { name: NAME.parse()?, create_time: now, trust_policy: None },
-        policy: Policy { name: ADMINISTRATOR.parse()?, document: PolicyDocument::stored(ADMINISTRATOR.to_owned()), update_time: now },
-        key: AccessKey { id: key.id, principal: NAME.parse()?, active: true, create_time: now, last_used_time: None },
-        secret: StoredSecret { digest: SecretDigest::of(key.secret.expose_secret()), sealed },
     };
-    let credentials = if store.bootstrap(&first).await? {
+    let administrator = administrator(&key, keyring.as_ref(), now)?;
+    let credentials = if store.bootstrap(&first, &administrator).await? {
         // An account registered before may have a graph in the region already.
         let graph = store.create_graph(&first.graph, &Tags::new(), &first.packages).await?;
-        let principal = PrincipalArn { account: first.account.id, name: first.principal.name };
-        Some(Credentials { principal, graph, access_key_id: first.key.id, secret_access_key: key.secret })
+        let principal = PrincipalArn { account: first.account.id, name: administrator.principal.name };
+        Some(Credentials { principal, graph, access_key_id: administrator.key.id, secret_access_key: key.secret })
     } else {
         None
     };
     store.close().await;
     Ok(credentials)
+}
+
+/// `user/administrator`, who may do everything.
+///
+/// # Errors
+/// [`Error::Cipher`]; [`Error::Invalid`] never comes, since the names are built in.
+pub(crate) fn administrator(key: &KeyPair, keyring: Option<&Keyring>, now: Timestamp) -> Result<FirstAdministrator, Error> {
+    let sealed = keyring.map(|keyring| keyring.seal(&key.id, &key.secret)).transpose()?;
+    Ok(FirstAdministrator {
+        principal: Principal { name: NAME.parse()?, create_time: now, trust_policy: None },
+        policy: Policy { name: ADMINISTRATOR.parse()?, document: PolicyDocument::stored(ADMINISTRATOR.to_owned()), update_time: now },
+        key: AccessKey { id: key.id.clone(), principal: NAME.parse()?, active: true, create_time: now, last_used_time: None },
+        secret: StoredSecret { digest: SecretDigest::of(key.secret.expose_secret()), sealed },
+    })
 }
 
 /// Secrets that are encrypted anew at once.

@@ -57,15 +57,20 @@ pub enum StoreError {
 /// What became of each account of a batch, in the order asked for.
 pub type Outcomes<T, R> = Vec<(AccountId, Result<T, R>)>;
 
-/// What the first administrator of an account starts with.
+/// An account that starts by itself.
 #[derive(Debug, Clone)]
-pub struct FirstAdministrator {
+pub struct FirstAccount {
     /// The account, registered by itself.
     pub account: Account,
     /// Its first graph.
     pub graph: Graph,
     /// What the graph ingests.
     pub packages: Vec<Package>,
+}
+
+/// The first principal of an account, with all it needs.
+#[derive(Debug, Clone)]
+pub struct FirstAdministrator {
     /// The principal.
     pub principal: Principal,
     /// Its policy.
@@ -102,7 +107,7 @@ pub trait Store: GraphStore + MemberStore + OrganizationStore + PrincipalStore {
 
     /// Gives an account without principals its first one, registering the account and creating the graph where they are
     /// missing. `false`, and nothing happens, if the account has a principal.
-    async fn bootstrap(&self, first: &FirstAdministrator) -> Result<bool, StoreError>;
+    async fn bootstrap(&self, first: &FirstAccount, administrator: &FirstAdministrator) -> Result<bool, StoreError>;
 }
 
 /// Accounts, graphs with their tags and packages, and what is left to do for graphs that are removed.
@@ -236,6 +241,10 @@ pub trait OrganizationStore: Send + Sync + 'static {
 pub trait PrincipalStore: Send + Sync + 'static {
     /// Adds a principal. [`StoreError::AlreadyExists`]; [`StoreError::NotFound`] if the account is not registered.
     async fn create_principal(&self, account: &AccountId, principal: &Principal) -> Result<(), StoreError>;
+
+    /// Gives an account that `registrar` has registered its first principal. [`StoreError::NotFound`] if it has not;
+    /// [`StoreError::AlreadyExists`] if the account has a principal.
+    async fn create_administrator(&self, registrar: &AccountId, account: &AccountId, administrator: &FirstAdministrator) -> Result<(), StoreError>;
 
     /// A principal. [`StoreError::NotFound`].
     async fn principal(&self, account: &AccountId, name: &PrincipalName) -> Result<Principal, StoreError>;

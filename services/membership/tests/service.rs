@@ -246,6 +246,29 @@ async fn the_first_administrator_is_made_once() {
 }
 
 #[tokio::test]
+async fn a_registered_account_gets_its_first_administrator() {
+    let service = Service::with_accounts().await;
+    let request = |account: &str| api::CreateAccountAdministratorRequest { account_id: account.to_owned() };
+    let mut client = service.principals(ACCOUNT, "gumshoe:CreateAccountAdministrator");
+    let made = client.create_account_administrator(request(OTHER)).await.unwrap().into_inner();
+    let arn = made.principal.unwrap().arn;
+    assert_eq!(arn, "arn:aws:iam::222222222222:user/administrator");
+    let key = made.access_key.unwrap();
+    assert_eq!((key.principal_arn.as_str(), key.active), (arn.as_str(), true));
+    assert_eq!(service.token(&key.access_key_id, &made.secret_access_key, None).await.unwrap().principal_arn, arn);
+    assert_eq!(service.signing_key(&key.access_key_id, "").await.unwrap().principal_arn, arn);
+    let grants = service.credentials().get_principal_policies(api::GetPrincipalPoliciesRequest { principal_arn: arn }).await.unwrap().into_inner();
+    assert!(grants.policies[0].document.contains("gumshoe:*"));
+    let text = refused(client.create_account_administrator(request(OTHER)).await, Code::FailedPrecondition, ErrorReason::Conflict);
+    assert_eq!(text, "the account has principals already");
+    refused(client.create_account_administrator(request("999999999999")).await, Code::NotFound, ErrorReason::NotFound);
+    refused(client.create_account_administrator(request("1")).await, Code::InvalidArgument, ErrorReason::InvalidField);
+    // Accounts that another has registered do not exist for the caller.
+    let mut stranger = service.principals(OTHER, "gumshoe:CreateAccountAdministrator");
+    refused(stranger.create_account_administrator(request(ACCOUNT)).await, Code::NotFound, ErrorReason::NotFound);
+}
+
+#[tokio::test]
 async fn migration_makes_the_configured_administrator_once() {
     let service = Service::start().await;
     let administrator = |secret: &str| config::Administrator {

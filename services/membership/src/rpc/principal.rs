@@ -5,16 +5,18 @@ use gumshoe_api::{
     membership::v1::{self as api, principal_service_server::PrincipalService},
 };
 use gumshoe_model::AccountId;
-use gumshoe_runtime::Scope;
+use gumshoe_runtime::{Scope, status};
 use secrecy::ExposeSecret as _;
 use tonic::{Request, Response, Status};
 
 use super::{Membership, after, authorized, parsed};
 use crate::{
     access_key::{AccessKey, AccessKeyId, SecretDigest, StoredSecret, random_secret},
+    bootstrap::{KeyPair, administrator},
     error::Refusal,
     policy::{Policy, PolicyDocument, PolicyName},
     principal::{Principal, PrincipalArn, PrincipalName, TrustPolicy},
+    store::StoreError,
 };
 
 const KEY_QUOTA: &str = "a principal can have at most 2 access keys";
@@ -34,9 +36,28 @@ impl PrincipalService for Membership {
         let principal = Principal { name, create_time: self.0.clock.now(), trust_policy };
         match self.0.store.create_principal(&caller, &principal).await {
             Ok(()) => Ok(Response::new(api::CreatePrincipalResponse { principal: Some(principal_to_proto(&caller, &principal)) })),
-            Err(crate::store::StoreError::NotFound) => Err(Refusal::NotFound { what: "account", name: caller.to_string() }.into()),
+            Err(StoreError::NotFound) => Err(Refusal::NotFound { what: "account", name: caller.to_string() }.into()),
             Err(error) => Err(Refusal::about("principal", &message.name, "")(error).into()),
         }
+    }
+
+    async fn create_account_administrator(
+        &self,
+        request: Request<api::CreateAccountAdministratorRequest>,
+    ) -> Result<Response<api::CreateAccountAdministratorResponse>, Status> {
+        let caller = authorized(&request, "gumshoe:CreateAccountAdministrator")?;
+        let account: AccountId = parsed("account_id", &request.get_ref().account_id)?;
+        let pair = KeyPair::random();
+        let administrator = administrator(&pair, self.0.keyring.as_ref(), self.0.clock.now()).map_err(|error| status::internal(&error))?;
+        self.0.store.create_administrator(&caller, &account, &administrator).await.map_err(|error| match error {
+            StoreError::AlreadyExists => Refusal::Conflict("the account has principals already"),
+            error => Refusal::about("account", account.as_str(), "")(error),
+        })?;
+        Ok(Response::new(api::CreateAccountAdministratorResponse {
+            principal: Some(principal_to_proto(&account, &administrator.principal)),
+            access_key: Some(key_to_proto(&account, &administrator.key)),
+            secret_access_key: pair.secret.expose_secret().to_owned(),
+        }))
     }
 
     async fn list_principals(&self, request: Request<api::ListPrincipalsRequest>) -> Result<Response<api::ListPrincipalsResponse>, Status> {

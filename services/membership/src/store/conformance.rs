@@ -6,7 +6,7 @@ use gumshoe_model::{AccountId, GraphArn, Timestamp};
 use sqlx::{Connection as _, Executor as _};
 use url::Url;
 
-use super::{FirstAdministrator, GraphStore as _, MemberStore as _, PrincipalStore as _, Store as _, StoreError, sql::SqlStore};
+use super::{FirstAccount, FirstAdministrator, GraphStore as _, MemberStore as _, PrincipalStore as _, Store as _, StoreError, sql::SqlStore};
 use crate::{
     access_key::{AccessKey, AccessKeyId, MAX_KEYS, SecretDigest, StoredSecret},
     account::Account,
@@ -131,6 +131,7 @@ conforms! {
     sealed_secrets_are_exchanged_once,
     policies_are_replaced_by_name_up_to_a_limit,
     deleting_a_principal_takes_its_keys_and_policies,
+    a_registered_account_gets_one_administrator,
     concurrent_bootstraps_give_one_administrator,
     migration_is_repeatable_and_checked,
     migration_keeps_members_and_what_their_graphs_take,
@@ -341,23 +342,45 @@ async fn deleting_a_principal_takes_its_keys_and_policies(fixture: Fixture) {
     assert!(store.list_policies(&id(1), &name).await.unwrap().is_empty(), "a new principal of the same name starts with nothing");
 }
 
-async fn concurrent_bootstraps_give_one_administrator(fixture: Fixture) {
-    fn first() -> FirstAdministrator {
-        FirstAdministrator {
-            account: account(1),
-            graph: Graph::new("us-east-1", &id(1), NOW).unwrap(),
-            packages: vec![Package::DetectiveCore],
-            principal: principal("user/administrator"),
-            policy: policy(ADMINISTRATOR, ADMINISTRATOR),
-            key: key("user/administrator", NOW),
-            secret: secret("secret"),
-        }
+fn first_account() -> FirstAccount {
+    FirstAccount { account: account(1), graph: Graph::new("us-east-1", &id(1), NOW).unwrap(), packages: vec![Package::DetectiveCore] }
+}
+
+fn administrator() -> FirstAdministrator {
+    FirstAdministrator {
+        principal: principal("user/administrator"),
+        policy: policy(ADMINISTRATOR, ADMINISTRATOR),
+        key: key("user/administrator", NOW),
+        secret: secret("secret"),
     }
+}
+
+async fn a_registered_account_gets_one_administrator(fixture: Fixture) {
+    let store = &fixture.store;
+    store.create_account(&id(1), &account(2)).await.unwrap();
+    for (registrar, account) in [(2, 2), (1, 3)] {
+        let outcome = store.create_administrator(&id(registrar), &id(account), &administrator()).await;
+        assert!(matches!(outcome, Err(StoreError::NotFound)), "{outcome:?}");
+    }
+    let calls = (0..6).map(|_| {
+        let store = fixture.store.clone();
+        tokio::spawn(async move { store.create_administrator(&id(1), &id(2), &administrator()).await })
+    });
+    let outcomes: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 1);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(StoreError::AlreadyExists))), "{outcomes:?}");
+    let name: PrincipalName = "user/administrator".parse().unwrap();
+    assert_eq!(store.list_access_keys(&id(2), &name).await.unwrap().len(), 1);
+    assert_eq!(store.list_policies(&id(2), &name).await.unwrap(), [policy(ADMINISTRATOR, ADMINISTRATOR)]);
+    assert!(store.list_graphs(&id(2), None, 10).await.unwrap().is_empty());
+}
+
+async fn concurrent_bootstraps_give_one_administrator(fixture: Fixture) {
     // Registered before, by another account and without a principal: that is no hindrance.
     fixture.store.create_account(&id(2), &account(1)).await.unwrap();
     let calls = (0..6).map(|_| {
         let store = fixture.store.clone();
-        tokio::spawn(async move { store.bootstrap(&first()).await.unwrap() })
+        tokio::spawn(async move { store.bootstrap(&first_account(), &administrator()).await.unwrap() })
     });
     let outcomes: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     assert_eq!(outcomes.iter().filter(|done| **done).count(), 1);
@@ -365,7 +388,7 @@ async fn concurrent_bootstraps_give_one_administrator(fixture: Fixture) {
     assert_eq!(fixture.store.list_access_keys(&id(1), &name).await.unwrap().len(), 1);
     assert_eq!(fixture.store.list_graphs(&id(1), None, 10).await.unwrap().len(), 1);
     assert_eq!(fixture.store.list_policies(&id(1), &name).await.unwrap(), [policy(ADMINISTRATOR, ADMINISTRATOR)]);
-    assert!(!fixture.store.bootstrap(&first()).await.unwrap());
+    assert!(!fixture.store.bootstrap(&first_account(), &administrator()).await.unwrap());
 }
 
 async fn migration_is_repeatable_and_checked(fixture: Fixture) {

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{FirstAdministrator, Store, StoreError};
+use super::{FirstAccount, FirstAdministrator, Store, StoreError};
 use crate::{config, tag::Tags};
 
 mod database;
@@ -87,24 +87,14 @@ impl Store for SqlStore {
         self.0.check(&SCHEMA).await
     }
 
-    async fn bootstrap(&self, first: &FirstAdministrator) -> Result<bool, StoreError> {
+    async fn bootstrap(&self, first: &FirstAccount, administrator: &FirstAdministrator) -> Result<bool, StoreError> {
         let account = &first.account.id;
         let mut transaction = self.0.begin().await?;
         graph::register(&mut transaction, account, &first.account).await?;
-        // Takes the account's row, so that of several concurrent calls one is first.
-        sqlx::query("UPDATE accounts SET name = name WHERE account_id = $1").bind(account.as_str()).execute(&mut *transaction).await.map_err(failure)?;
-        let principals: i64 = sqlx::query_scalar("SELECT count(*) FROM principals WHERE account_id = $1")
-            .bind(account.as_str())
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
-        if principals > 0 {
+        if !principal::insert_administrator(&mut transaction, account, administrator).await? {
             return Ok(false);
         }
         graph::ensure_graph(&mut transaction, &first.graph, &Tags::new(), &first.packages).await?;
-        principal::insert_principal(&mut transaction, account, &first.principal).await?;
-        principal::upsert_policy(&mut transaction, account, &first.principal.name, &first.policy).await?;
-        principal::insert_access_key(&mut transaction, account, &first.key, &first.secret).await?;
         transaction.commit().await.map_err(failure)?;
         Ok(true)
     }

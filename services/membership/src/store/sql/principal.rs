@@ -14,7 +14,7 @@ use crate::{
     policy::{MAX_POLICIES, Policy, PolicyDocument, PolicyName},
     principal::{Principal, PrincipalName, TrustPolicy},
     secret::Sealed,
-    store::{Authorization, PrincipalStore, StoreError},
+    store::{Authorization, FirstAdministrator, PrincipalStore, StoreError},
     tag::Tags,
 };
 
@@ -23,6 +23,21 @@ impl PrincipalStore for SqlStore {
     async fn create_principal(&self, account: &AccountId, principal: &Principal) -> Result<(), StoreError> {
         let mut connection = self.0.pool.acquire().await.map_err(failure)?;
         if insert_principal(&mut connection, account, principal).await? { Ok(()) } else { Err(StoreError::AlreadyExists) }
+    }
+
+    async fn create_administrator(&self, registrar: &AccountId, account: &AccountId, administrator: &FirstAdministrator) -> Result<(), StoreError> {
+        let mut transaction = self.0.begin().await?;
+        let registered: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE account_id = $1 AND registered_by = $2")
+            .bind(account.as_str())
+            .bind(registrar.as_str())
+            .fetch_one(&mut *transaction)
+            .await
+            .map_err(failure)?;
+        found(registered.unsigned_abs())?;
+        if !insert_administrator(&mut transaction, account, administrator).await? {
+            return Err(StoreError::AlreadyExists);
+        }
+        transaction.commit().await.map_err(failure)
     }
 
     async fn principal(&self, account: &AccountId, name: &PrincipalName) -> Result<Principal, StoreError> {
@@ -251,7 +266,25 @@ impl SqlStore {
     }
 }
 
-pub(super) async fn insert_principal(connection: &mut Connection, account: &AccountId, principal: &Principal) -> Result<bool, StoreError> {
+/// Gives an account without principals its first one; `false`, and nothing happens, if it has one.
+pub(super) async fn insert_administrator(connection: &mut Connection, account: &AccountId, administrator: &FirstAdministrator) -> Result<bool, StoreError> {
+    // Takes the account's row, so that of several concurrent calls one is first.
+    sqlx::query("UPDATE accounts SET name = name WHERE account_id = $1").bind(account.as_str()).execute(&mut *connection).await.map_err(failure)?;
+    let principals: i64 = sqlx::query_scalar("SELECT count(*) FROM principals WHERE account_id = $1")
+        .bind(account.as_str())
+        .fetch_one(&mut *connection)
+        .await
+        .map_err(failure)?;
+    if principals > 0 {
+        return Ok(false);
+    }
+    insert_principal(connection, account, &administrator.principal).await?;
+    upsert_policy(connection, account, &administrator.principal.name, &administrator.policy).await?;
+    insert_access_key(connection, account, &administrator.key, &administrator.secret).await?;
+    Ok(true)
+}
+
+async fn insert_principal(connection: &mut Connection, account: &AccountId, principal: &Principal) -> Result<bool, StoreError> {
     let outcome =
         sqlx::query("INSERT INTO principals (account_id, name, create_time, trust_policy, revision) VALUES ($1, $2, $3, $4, 0) ON CONFLICT (account_id, name) DO NOTHING")
             .bind(account.as_str())
@@ -263,7 +296,7 @@ pub(super) async fn insert_principal(connection: &mut Connection, account: &Acco
     Ok(outcome.map_err(failure)?.rows_affected() > 0)
 }
 
-pub(super) async fn insert_access_key(connection: &mut Connection, account: &AccountId, key: &AccessKey, secret: &StoredSecret) -> Result<(), StoreError> {
+async fn insert_access_key(connection: &mut Connection, account: &AccountId, key: &AccessKey, secret: &StoredSecret) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO access_keys (account_id, access_key_id, principal, secret_digest, secret_key_id, secret_ciphertext, active, create_time, last_used_time) \
          VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -283,7 +316,7 @@ pub(super) async fn insert_access_key(connection: &mut Connection, account: &Acc
     Ok(())
 }
 
-pub(super) async fn upsert_policy(connection: &mut Connection, account: &AccountId, name: &PrincipalName, policy: &Policy) -> Result<(), StoreError> {
+async fn upsert_policy(connection: &mut Connection, account: &AccountId, name: &PrincipalName, policy: &Policy) -> Result<(), StoreError> {
     sqlx::query(
         "INSERT INTO policies (account_id, principal, name, document, update_time) VALUES ($1, $2, $3, $4, $5) \
          ON CONFLICT (account_id, principal, name) DO UPDATE SET document = excluded.document, update_time = excluded.update_time",
