@@ -201,7 +201,7 @@ pub struct Member {
 }
 
 /// What happens to a membership.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The administrator names the account.
     Create,
@@ -222,7 +222,7 @@ pub enum Event {
 }
 
 /// Whether the account's own e-mail address is the one given.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Registration {
     /// Nobody has registered the account.
     Missing,
@@ -253,7 +253,7 @@ impl Registration {
 }
 
 /// Whether the graph can take the account's logs as well.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Load {
     /// It can.
     Fits,
@@ -275,7 +275,7 @@ pub struct Facts {
 }
 
 /// Why a membership stays as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refused {
     /// The account administers the graph.
     IsAdministrator,

@@ -86,8 +86,10 @@ pub fn may_assume(trust: &TrustPolicy, role: &PrincipalArn, caller: &str, sessio
 #[must_use]
 pub fn may_assume_with_web_identity(trust: &TrustPolicy, role: &PrincipalArn, identity: &WebIdentity, session: &SessionName) -> bool {
     let WebIdentity { provider, subject, audience } = identity;
-    let context =
-        context(session).with(&format!("{provider}:sub"), subject.as_str()).with(&format!("{provider}:aud"), audience.as_str()).with("aws:FederatedProvider", provider.as_str());
+    let context = context(session)
+        .with(&format!("{provider}:sub"), subject.as_str())
+        .with(&format!("{provider}:aud"), audience.as_str())
+        .with("aws:FederatedProvider", provider.as_str());
     let effects = [provider.clone(), format!("arn:aws:iam::{}:oidc-provider/{provider}", role.account)].map(|name| {
         let request = Request::new(Principal::parse(&name), "sts:AssumeRoleWithWebIdentity", role.to_string());
         trusts(trust, request.with_context(context.clone()))

@@ -97,10 +97,10 @@ pub fn project(volumes: &[Volume], now: Timestamp, prices: &Prices) -> Projectio
         let sum = accounts.entry(&volume.account).or_default();
         *sum = sum.saturating_add(volume.bytes);
     }
-    accounts.values().map(|bytes| bytes.saturating_mul(DAYS_A_MONTH) / count).fold(Projection::default(), |sum, bytes| Projection {
-        bytes: sum.bytes.saturating_add(bytes),
-        cost: sum.cost + prices.cost(bytes),
-    })
+    accounts
+        .values()
+        .map(|bytes| bytes.saturating_mul(DAYS_A_MONTH) / count)
+        .fold(Projection::default(), |sum, bytes| Projection { bytes: sum.bytes.saturating_add(bytes), cost: sum.cost + prices.cost(bytes) })
 }
 
 #[cfg(test)]
@@ -152,7 +152,12 @@ mod tests {
         let now = Timestamp::parse("2024-06-30T12:00:00Z").unwrap();
         let prices = Prices::default();
         let projection = project(
-            &[volume("1", "2024-06-27", 2 * GIGABYTE), volume("1", "2024-06-29", 4 * GIGABYTE), volume("2", "2024-06-29", 100 * GIGABYTE), volume("1", "2024-06-30", GIGABYTE)],
+            &[
+                volume("1", "2024-06-27", 2 * GIGABYTE),
+                volume("1", "2024-06-29", 4 * GIGABYTE),
+                volume("2", "2024-06-29", 100 * GIGABYTE),
+                volume("1", "2024-06-30", GIGABYTE),
+            ],
             now,
             &prices,
         );

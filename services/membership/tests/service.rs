@@ -7,7 +7,7 @@ use gumshoe_api::{
     common::v1::ErrorReason,
     membership::v1::{self as api, credential_service_client::CredentialServiceClient, membership_service_client::MembershipServiceClient},
 };
-use gumshoe_membership::{Config, KeyPair, config};
+use gumshoe_membership::{Config, KeyPair, account::Email, config};
 use gumshoe_runtime::{Configuration as _, Shutdown};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::ExposeSecret as _;
@@ -231,8 +231,8 @@ async fn wrong_disabled_and_deleted_keys_look_the_same() {
 #[tokio::test]
 async fn the_first_administrator_is_made_once() {
     let service = Service::start().await;
-    let (account, email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
-    let bootstrap = || gumshoe_membership::bootstrap(&service.config, account, email.clone(), &service.config.regions, KeyPair::random());
+    let (account, email): (gumshoe_model::AccountId, Email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
+    let bootstrap = || gumshoe_membership::bootstrap(&service.config, account.clone(), email.clone(), &service.config.regions, KeyPair::random());
     let made = bootstrap().await.unwrap().unwrap();
     assert_eq!(made.principal.to_string(), ADMINISTRATOR);
     assert!(!format!("{made:?}").contains(made.secret_access_key.expose_secret()));

@@ -3,16 +3,8 @@ use super::*;
 const FACTS: Facts = Facts { registration: Registration::Matching, in_organization: false, load: Load::Fits };
 const TOO_HIGH: Status = Status::AcceptedButDisabled(DisabledReason::VolumeTooHigh);
 const UNKNOWN: Status = Status::AcceptedButDisabled(DisabledReason::VolumeUnknown);
-const EVENTS: [Event; 8] = [
-    Event::Create,
-    Event::Register,
-    Event::Accept,
-    Event::Reject,
-    Event::StartMonitoring,
-    Event::Disassociate,
-    Event::Delete,
-    Event::JoinOrganization,
-];
+const EVENTS: [Event; 8] =
+    [Event::Create, Event::Register, Event::Accept, Event::Reject, Event::StartMonitoring, Event::Disassociate, Event::Delete, Event::JoinOrganization];
 
 fn of(status: Status) -> Option<Standing> {
     Some(Standing::invited(status))

@@ -45,10 +45,9 @@ impl Membership {
 
 /// Tags as asked for, at most [`MAX_TAGS`] of them.
 pub(super) fn tags(asked: &HashMap<String, String>, may_be_empty: bool) -> Result<Tags, Refusal> {
-    if !may_be_empty || !asked.is_empty() {
-        if !(1..=MAX_TAGS).contains(&asked.len()) {
-            return Err(Refusal::field("tags", format!("must hold 1 to {MAX_TAGS} tags")));
-        }
+    let fewest = usize::from(!may_be_empty);
+    if !(fewest..=MAX_TAGS).contains(&asked.len()) {
+        return Err(Refusal::field("tags", format!("must hold {fewest} to {MAX_TAGS} tags")));
     }
     asked.iter().map(|(key, value)| Ok((parsed(&format!("tags[{key}]"), key)?, parsed(&format!("tags[{key}]"), value)?))).collect()
 }

@@ -77,11 +77,16 @@ async fn packages_are_started_and_have_a_history() {
     assert_eq!((states(&first.packages), states(&second.packages), second.next_page_token.as_str()), (states(&all[..2]), states(&all[2..]), ""));
 
     service.accept(OTHER, &graph).await.unwrap();
-    let request = api::BatchGetGraphMemberDatasourcesRequest { graph_arn: graph.clone(), account_ids: vec![OTHER.to_owned(), THIRD.to_owned(), ACCOUNT.to_owned()] };
+    let request =
+        api::BatchGetGraphMemberDatasourcesRequest { graph_arn: graph.clone(), account_ids: vec![OTHER.to_owned(), THIRD.to_owned(), ACCOUNT.to_owned()] };
     let mut batching = service.on_graph(ACCOUNT, "detective:BatchGetGraphMemberDatasources", &graph);
     let got = batching.batch_get_graph_member_datasources(request.clone()).await.unwrap().into_inner();
     let [member] = got.members.as_slice() else { panic!("{got:?}") };
-    assert_eq!((member.account_id.as_str(), member.graph_arn.as_str(), member.changes.len()), (OTHER, graph.as_str(), 6), "disabled, then started, of three packages");
+    assert_eq!(
+        (member.account_id.as_str(), member.graph_arn.as_str(), member.changes.len()),
+        (OTHER, graph.as_str(), 6),
+        "disabled, then started, of three packages"
+    );
     assert_eq!(got.unprocessed_accounts.iter().map(|account| account.account_id.as_str()).collect::<Vec<_>>(), [THIRD, ACCOUNT]);
     for bad in [vec![], vec![OTHER.to_owned(); 201], vec!["1".to_owned()]] {
         let request = api::BatchGetGraphMemberDatasourcesRequest { account_ids: bad, ..request.clone() };
@@ -93,7 +98,7 @@ async fn packages_are_started_and_have_a_history() {
     let request = |arns: &[&str]| api::BatchGetMembershipDatasourcesRequest { graph_arns: arns.iter().map(|arn| (*arn).to_owned()).collect() };
     let mut batching = service.membership(OTHER, "detective:BatchGetMembershipDatasources");
     let got = batching.batch_get_membership_datasources(request(&[&graph, missing, &own])).await.unwrap().into_inner();
-    assert_eq!(got.memberships, [member.clone()]);
+    assert_eq!(got.memberships.as_slice(), std::slice::from_ref(member));
     assert_eq!(got.unprocessed_graphs.iter().map(|graph| graph.graph_arn.as_str()).collect::<Vec<_>>(), [missing, &own]);
     for bad in [request(&[]), request(&["x"]), request(&[missing; 51])] {
         refused(batching.batch_get_membership_datasources(bad).await, Code::InvalidArgument, ErrorReason::InvalidField);

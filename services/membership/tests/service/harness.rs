@@ -277,13 +277,7 @@ pub struct Lake {
 impl Lake {
     async fn start(membership: String) -> (Arc<Self>, Url) {
         let verifier = TokenVerifier::new("graph", [("membership".to_owned(), membership)]).unwrap();
-        let lake = Arc::new(Self {
-            verifier,
-            volumes: Mutex::default(),
-            asked: AtomicU32::new(0),
-            failures: AtomicU32::new(0),
-            deleted: Mutex::default(),
-        });
+        let lake = Arc::new(Self { verifier, volumes: Mutex::default(), asked: AtomicU32::new(0), failures: AtomicU32::new(0), deleted: Mutex::default() });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
         let service = GraphAdministrationServiceServer::from_arc(lake.clone());

@@ -97,7 +97,10 @@ async fn an_invitation_is_accepted_and_left() {
     refused(service.disassociate(OTHER, &graph).await, Code::FailedPrecondition, ErrorReason::Conflict);
     refused(service.start_monitoring(ACCOUNT, &graph, OTHER).await, Code::FailedPrecondition, ErrorReason::Conflict);
     let invitations = service.invitations(OTHER).await;
-    assert_eq!(invitations.iter().map(|invitation| (invitation.graph_arn.as_str(), invitation.status())).collect::<Vec<_>>(), [(graph.as_str(), api::MemberStatus::Invited)]);
+    assert_eq!(
+        invitations.iter().map(|invitation| (invitation.graph_arn.as_str(), invitation.status())).collect::<Vec<_>>(),
+        [(graph.as_str(), api::MemberStatus::Invited)]
+    );
 
     service.accept(OTHER, &graph).await.unwrap();
     assert_eq!(status_of(&service.members(ACCOUNT, &graph).await, OTHER), Some((api::MemberStatus::Enabled, NO_REASON)));
@@ -180,7 +183,9 @@ async fn a_member_of_unknown_volume_is_enabled_by_hand() {
 async fn members_show_what_they_gave_yesterday() {
     let service = Service::with_accounts().await;
     let graph = service.create_graph(ACCOUNT, "").await.unwrap();
-    for (kind, days_ago, bytes) in [(RecordKind::Cloudtrail, 1, 10), (RecordKind::Guardduty, 1, 5), (RecordKind::Cloudtrail, 0, 1), (RecordKind::EksAudit, 2, 7)] {
+    for (kind, days_ago, bytes) in
+        [(RecordKind::Cloudtrail, 1, 10), (RecordKind::Guardduty, 1, 5), (RecordKind::Cloudtrail, 0, 1), (RecordKind::EksAudit, 2, 7)]
+    {
         service.lake.give(&graph, OTHER, kind, days_ago, bytes);
     }
     service.invite(ACCOUNT, &graph, &[OTHER, THIRD]).await.unwrap();

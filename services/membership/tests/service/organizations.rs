@@ -88,7 +88,10 @@ async fn accounts_join_and_leave() {
 
     let removed = organization.remove(ACCOUNT, &[THIRD, FOURTH, ACCOUNT]).await.unwrap();
     let reasons: Vec<_> = removed.unprocessed_accounts.iter().map(|account| account.reason.as_str()).collect();
-    assert_eq!((removed.account_ids, reasons), (vec![THIRD.to_owned()], vec!["account does not belong to the organization", "account manages the organization"]));
+    assert_eq!(
+        (removed.account_ids, reasons),
+        (vec![THIRD.to_owned()], vec!["account does not belong to the organization", "account manages the organization"])
+    );
 }
 
 #[tokio::test]

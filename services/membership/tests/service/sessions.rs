@@ -23,7 +23,9 @@ fn derived(secret: &str) -> Vec<u8> {
 }
 
 fn trust(principal: &str) -> String {
-    format!(r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{principal},"Action":["sts:AssumeRole","sts:AssumeRoleWithWebIdentity"]}}}}"#)
+    format!(
+        r#"{{"Version":"2012-10-17","Statement":{{"Effect":"Allow","Principal":{principal},"Action":["sts:AssumeRole","sts:AssumeRoleWithWebIdentity"]}}}}"#
+    )
 }
 
 fn assume_request(role: &str) -> api::AssumeRoleRequest {
@@ -108,7 +110,9 @@ async fn secrets_survive_a_change_of_the_envelope_key() {
 #[tokio::test]
 async fn envelope_keys_are_checked_and_not_shown() {
     let service = Service::start().await;
-    let shown = gumshoe_runtime::config::show(&gumshoe_membership::Config { previous_secret_keys: vec![NEW_SECRET_KEY.to_owned().into()], ..service.config.clone() }).unwrap();
+    let shown =
+        gumshoe_runtime::config::show(&gumshoe_membership::Config { previous_secret_keys: vec![NEW_SECRET_KEY.to_owned().into()], ..service.config.clone() })
+            .unwrap();
     assert!(!shown.contains(SECRET_KEY) && !shown.contains(NEW_SECRET_KEY) && shown.contains("previous_secret_keys"), "{shown}");
     type Change = fn(&mut gumshoe_membership::Config);
     let changes: [(Change, &str); 7] = [

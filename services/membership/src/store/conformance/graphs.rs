@@ -210,7 +210,7 @@ async fn data_is_removed_until_nothing_can_come_after(fixture: Fixture) {
     clock.advance(Duration::from_secs(1));
     assert!(lake.deleted.lock().unwrap().is_empty());
     assert!(first.step().await.unwrap());
-    assert_eq!(*lake.deleted.lock().unwrap(), [graph.clone()]);
+    assert_eq!(lake.deleted.lock().unwrap().as_slice(), std::slice::from_ref(&graph));
     assert!(!second.step().await.unwrap());
     // What was on its way then has arrived by now. A replica that dies over it keeps it for the lease.
     clock.set(Timestamp(NOW.0 + i64::try_from(SETTLE.as_micros()).unwrap()));

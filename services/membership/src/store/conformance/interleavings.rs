@@ -52,7 +52,17 @@ enum Told {
 impl Call {
     fn random(random: &mut Random) -> Self {
         // Invitations are what the rest lives on.
-        let events = [Event::Create, Event::Create, Event::Create, Event::Accept, Event::Accept, Event::Reject, Event::StartMonitoring, Event::Disassociate, Event::Delete];
+        let events = [
+            Event::Create,
+            Event::Create,
+            Event::Create,
+            Event::Accept,
+            Event::Accept,
+            Event::Reject,
+            Event::StartMonitoring,
+            Event::Disassociate,
+            Event::Delete,
+        ];
         let event = events[usize::try_from(random.below(9)).unwrap()];
         let asks = matches!(event, Event::Accept | Event::StartMonitoring);
         let load = if asks { [Load::Fits, Load::TooHigh, Load::Unknown][usize::try_from(random.below(3)).unwrap()] } else { Load::Unknown };

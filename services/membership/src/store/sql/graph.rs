@@ -116,7 +116,8 @@ impl GraphStore for SqlStore {
 
     async fn tags(&self, graph: &GraphArn) -> Result<Tags, StoreError> {
         let rows = sqlx::query("SELECT tag_key, tag_value FROM graph_tags WHERE graph_arn = $1").bind(graph.to_string()).fetch_all(&self.0.pool).await;
-        let tags: Tags = rows.map_err(failure)?.iter().map(|row| Ok((parsed(row, "tag_key")?, parsed(row, "tag_value")?))).collect::<Result<_, StoreError>>()?;
+        let tags: Tags =
+            rows.map_err(failure)?.iter().map(|row| Ok((parsed(row, "tag_key")?, parsed(row, "tag_value")?))).collect::<Result<_, StoreError>>()?;
         if tags.is_empty() {
             self.graph(graph).await?;
         }

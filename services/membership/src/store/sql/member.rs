@@ -88,14 +88,7 @@ impl MemberStore for SqlStore {
         Ok(outcomes)
     }
 
-    async fn change_member(
-        &self,
-        graph: &GraphArn,
-        account: &AccountId,
-        event: Event,
-        load: Load,
-        now: Timestamp,
-    ) -> Result<Result<(), Refused>, StoreError> {
+    async fn change_member(&self, graph: &GraphArn, account: &AccountId, event: Event, load: Load, now: Timestamp) -> Result<Result<(), Refused>, StoreError> {
         let mut transaction = self.0.begin().await?;
         lock_graph(&mut transaction, graph).await?;
         let outcome = change(&mut transaction, graph, account, None, event, &Facts { load, ..Facts::NONE }, now).await?;

@@ -24,14 +24,15 @@ use crate::{
 impl OrganizationStore for SqlStore {
     async fn create_organization(&self, manager: &AccountId, now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.0.begin().await?;
-        let created =
-            sqlx::query("INSERT INTO organizations (management_account_id, create_time, revision) VALUES ($1, $2, 0) ON CONFLICT (management_account_id) DO NOTHING")
-                .bind(manager.as_str())
-                .bind(now.0)
-                .execute(&mut *transaction)
-                .await
-                .map_err(failure)?
-                .rows_affected();
+        let created = sqlx::query(
+            "INSERT INTO organizations (management_account_id, create_time, revision) VALUES ($1, $2, 0) ON CONFLICT (management_account_id) DO NOTHING",
+        )
+        .bind(manager.as_str())
+        .bind(now.0)
+        .execute(&mut *transaction)
+        .await
+        .map_err(failure)?
+        .rows_affected();
         if created > 0 && !insert_account(&mut transaction, manager, manager, now).await? {
             return Err(StoreError::AlreadyExists);
         }
@@ -111,21 +112,19 @@ impl OrganizationStore for SqlStore {
         .await
         .map_err(failure)?;
         let manager: AccountId = parsed(&row.ok_or(StoreError::NotFound)?, "management_account_id")?;
-        sqlx::query(
-            "SELECT account_id, join_time FROM organization_accounts WHERE management_account_id = $1 AND account_id > $2 ORDER BY account_id LIMIT $3",
-        )
-        .bind(manager.as_str())
-        .bind(after.map_or("", AccountId::as_str))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?
-        .iter()
-        .map(|row| {
-            let account: AccountId = parsed(row, "account_id")?;
-            Ok(OrganizationAccount { management: account == manager, account, join_time: time(row, "join_time")? })
-        })
-        .collect()
+        sqlx::query("SELECT account_id, join_time FROM organization_accounts WHERE management_account_id = $1 AND account_id > $2 ORDER BY account_id LIMIT $3")
+            .bind(manager.as_str())
+            .bind(after.map_or("", AccountId::as_str))
+            .bind(i64::from(limit))
+            .fetch_all(&self.0.pool)
+            .await
+            .map_err(failure)?
+            .iter()
+            .map(|row| {
+                let account: AccountId = parsed(row, "account_id")?;
+                Ok(OrganizationAccount { management: account == manager, account, join_time: time(row, "join_time")? })
+            })
+            .collect()
     }
 
     async fn designate(&self, manager: &AccountId, graph: &Graph, packages: &[Package], now: Timestamp) -> Result<Result<(), NotDesignated>, StoreError> {
@@ -210,18 +209,20 @@ impl OrganizationStore for SqlStore {
 }
 
 async fn insert_account(connection: &mut Connection, manager: &AccountId, account: &AccountId, now: Timestamp) -> Result<bool, StoreError> {
-    let outcome = sqlx::query("INSERT INTO organization_accounts (management_account_id, account_id, join_time) VALUES ($1, $2, $3) ON CONFLICT (account_id) DO NOTHING")
-        .bind(manager.as_str())
-        .bind(account.as_str())
-        .bind(now.0)
-        .execute(connection)
-        .await;
+    let outcome =
+        sqlx::query("INSERT INTO organization_accounts (management_account_id, account_id, join_time) VALUES ($1, $2, $3) ON CONFLICT (account_id) DO NOTHING")
+            .bind(manager.as_str())
+            .bind(account.as_str())
+            .bind(now.0)
+            .execute(connection)
+            .await;
     Ok(outcome.map_err(failure)?.rows_affected() > 0)
 }
 
 /// The management account of the organization that an account belongs to.
 async fn organization_of(connection: &mut Connection, account: &AccountId) -> Result<Option<AccountId>, StoreError> {
-    let row = sqlx::query("SELECT management_account_id FROM organization_accounts WHERE account_id = $1").bind(account.as_str()).fetch_optional(connection).await;
+    let row =
+        sqlx::query("SELECT management_account_id FROM organization_accounts WHERE account_id = $1").bind(account.as_str()).fetch_optional(connection).await;
     row.map_err(failure)?.as_ref().map(|row| parsed(row, "management_account_id")).transpose()
 }
 
@@ -251,9 +252,7 @@ async fn administrator(connection: &mut Connection, manager: &AccountId, region:
         .await
         .map_err(failure)?;
     row.as_ref()
-        .map(|row| {
-            Ok(Administrator { account: parsed(row, "account_id")?, graph: parsed(row, "graph_arn")?, delegation_time: time(row, "delegation_time")? })
-        })
+        .map(|row| Ok(Administrator { account: parsed(row, "account_id")?, graph: parsed(row, "graph_arn")?, delegation_time: time(row, "delegation_time")? }))
         .transpose()
 }
 

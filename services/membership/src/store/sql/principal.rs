@@ -175,15 +175,17 @@ impl PrincipalStore for SqlStore {
     }
 
     async fn reseal(&self, id: &AccessKeyId, old: &Sealed, new: &Sealed) -> Result<(), StoreError> {
-        sqlx::query("UPDATE access_keys SET secret_key_id = $2, secret_ciphertext = $3 WHERE access_key_id = $1 AND secret_key_id = $4 AND secret_ciphertext = $5")
-            .bind(id.as_str())
-            .bind(new.key_id.as_str())
-            .bind(new.ciphertext.as_str())
-            .bind(old.key_id.as_str())
-            .bind(old.ciphertext.as_str())
-            .execute(&self.0.pool)
-            .await
-            .map_err(failure)?;
+        sqlx::query(
+            "UPDATE access_keys SET secret_key_id = $2, secret_ciphertext = $3 WHERE access_key_id = $1 AND secret_key_id = $4 AND secret_ciphertext = $5",
+        )
+        .bind(id.as_str())
+        .bind(new.key_id.as_str())
+        .bind(new.ciphertext.as_str())
+        .bind(old.key_id.as_str())
+        .bind(old.ciphertext.as_str())
+        .execute(&self.0.pool)
+        .await
+        .map_err(failure)?;
         Ok(())
     }
 
@@ -285,14 +287,15 @@ pub(super) async fn insert_administrator(connection: &mut Connection, account: &
 }
 
 async fn insert_principal(connection: &mut Connection, account: &AccountId, principal: &Principal) -> Result<bool, StoreError> {
-    let outcome =
-        sqlx::query("INSERT INTO principals (account_id, name, create_time, trust_policy, revision) VALUES ($1, $2, $3, $4, 0) ON CONFLICT (account_id, name) DO NOTHING")
-            .bind(account.as_str())
-            .bind(principal.name.as_str())
-            .bind(principal.create_time.0)
-            .bind(principal.trust_policy.as_ref().map(TrustPolicy::as_str))
-            .execute(connection)
-            .await;
+    let outcome = sqlx::query(
+        "INSERT INTO principals (account_id, name, create_time, trust_policy, revision) VALUES ($1, $2, $3, $4, 0) ON CONFLICT (account_id, name) DO NOTHING",
+    )
+    .bind(account.as_str())
+    .bind(principal.name.as_str())
+    .bind(principal.create_time.0)
+    .bind(principal.trust_policy.as_ref().map(TrustPolicy::as_str))
+    .execute(connection)
+    .await;
     Ok(outcome.map_err(failure)?.rows_affected() > 0)
 }
 
