@@ -29,7 +29,14 @@ EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action
 
 # Calls that no limit of the gateway's is meant to stop here; test_detective_limits.py sets its own.
 REGIONS = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"]
-PATIENT = ["--set", "gateway.reflection=true", "--set", "gateway.limits.anonymous_per_minute=1000000", "--set", f"membership.regions={json.dumps(REGIONS)}"]
+PATIENT = [
+    "--set",
+    "gateway.reflection=true",
+    "--set",
+    "gateway.limits.anonymous_per_minute=1000000",
+    "--set",
+    f"membership.regions={json.dumps(REGIONS)}",
+]
 
 
 def program():

@@ -35,13 +35,22 @@ def request(name, graph):
     """A request with everything that the operation takes."""
     scope = {"ScopeStartTime": "2024-06-01T00:00:00Z", "ScopeEndTime": "2024-06-02T00:00:00Z"}
     investigation = {"GraphArn": graph, "InvestigationId": INVESTIGATION}
-    filters = {"Severity": {"Value": "HIGH"}, "EntityArn": {"Value": USER}, "CreatedTime": {"StartInclusive": "2024-06-01T00:00:00Z", "EndInclusive": "2024-06-02T00:00:00Z"}}
+    filters = {
+        "Severity": {"Value": "HIGH"},
+        "EntityArn": {"Value": USER},
+        "CreatedTime": {"StartInclusive": "2024-06-01T00:00:00Z", "EndInclusive": "2024-06-02T00:00:00Z"},
+    }
     return {
         "AcceptInvitation": {"GraphArn": graph},
         "BatchGetGraphMemberDatasources": {"GraphArn": graph, "AccountIds": [NUMBER]},
         "BatchGetMembershipDatasources": {"GraphArns": [graph]},
         "CreateGraph": {"Tags": {"team": "blue"}},
-        "CreateMembers": {"GraphArn": graph, "Accounts": [{"AccountId": NUMBER, "EmailAddress": "a@example.com"}], "Message": "x", "DisableEmailNotification": True},
+        "CreateMembers": {
+            "GraphArn": graph,
+            "Accounts": [{"AccountId": NUMBER, "EmailAddress": "a@example.com"}],
+            "Message": "x",
+            "DisableEmailNotification": True,
+        },
         "DeleteGraph": {"GraphArn": graph},
         "DeleteMembers": {"GraphArn": graph, "AccountIds": [NUMBER]},
         "DescribeOrganizationConfiguration": {"GraphArn": graph},
@@ -53,7 +62,12 @@ def request(name, graph):
         "ListDatasourcePackages": {"GraphArn": graph, "MaxResults": 10},
         "ListGraphs": {"MaxResults": 10},
         "ListIndicators": {**investigation, "MaxResults": 10, "IndicatorType": "TTP_OBSERVED"},
-        "ListInvestigations": {"GraphArn": graph, "MaxResults": 10, "FilterCriteria": filters, "SortCriteria": {"Field": "STATUS", "SortOrder": "ASC"}},
+        "ListInvestigations": {
+            "GraphArn": graph,
+            "MaxResults": 10,
+            "FilterCriteria": filters,
+            "SortCriteria": {"Field": "STATUS", "SortOrder": "ASC"},
+        },
         "ListInvitations": {"MaxResults": 10},
         "ListMembers": {"GraphArn": graph, "MaxResults": 10},
         "ListOrganizationAdminAccounts": {"MaxResults": 10},
@@ -222,7 +236,9 @@ def test_tag_keys_in_the_query_are_held_to_the_model(keys, owner, graph):
     assert "tagkeys" in answer.message.lower()
 
 
-@pytest.mark.parametrize("body", [b"{", b"[]", b'"text"', b"5", b"null x", b"\xff\xfe", b'{"MaxResults": 1' + b"0" * 400 + b"}", b"[" * 5000], ids=range(8))
+@pytest.mark.parametrize(
+    "body", [b"{", b"[]", b'"text"', b"5", b"null x", b"\xff\xfe", b'{"MaxResults": 1' + b"0" * 400 + b"}", b"[" * 5000], ids=range(8)
+)
 def test_bodies_that_are_no_objects_are_refused(body, owner):
     answer = invoke(owner.installation.endpoint, owner.key, "ListGraphs", body)
     assert answer.error == "ValidationException", answer
@@ -283,7 +299,10 @@ def test_a_user_of_the_account_with_every_right_is_like_its_administrator(owner,
     assert [entry["Arn"] for entry in user.detective.list_graphs()["GraphList"]] == [graph]
 
 
-@pytest.mark.parametrize("verb, path", [("POST", "/graphs"), ("GET", "/graph"), ("POST", "/tags"), ("PATCH", "/tags/x"), ("POST", "/graph/list/"), ("DELETE", "/invitation")])
+@pytest.mark.parametrize(
+    "verb, path",
+    [("POST", "/graphs"), ("GET", "/graph"), ("POST", "/tags"), ("PATCH", "/tags/x"), ("POST", "/graph/list/"), ("DELETE", "/invitation")],
+)
 def test_what_is_no_operation_is_not_found(verb, path, owner):
     endpoint = owner.installation.endpoint
     path, headers = detective.sign(endpoint, owner.key, verb, path, b"{}", {"Content-Type": "application/json"})

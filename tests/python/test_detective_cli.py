@@ -35,7 +35,9 @@ def aws(sqlite, tmp_path_factory):
     }
 
     def run(*arguments, service="detective"):
-        done = subprocess.run([AWS, "--output", "json", service, *arguments], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            [AWS, "--output", "json", service, *arguments], env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
         if done.returncode:
             raise Failed(done.stderr)
         return json.loads(done.stdout) if done.stdout.strip() else None

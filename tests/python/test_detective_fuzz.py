@@ -25,7 +25,17 @@ SCALARS = st.one_of(st.none(), st.booleans(), st.integers(), st.integers(-(2**80
 ANYTHING = st.recursive(SCALARS, lambda inner: st.lists(inner, max_size=4) | st.dictionaries(ANY_TEXT, inner, max_size=4), max_leaves=8)
 TIMES = st.one_of(
     st.datetimes(datetime.datetime(1, 1, 1), datetime.datetime(9999, 12, 31)).map(lambda time: time.isoformat() + "Z"),
-    st.sampled_from(["2024-06-01T00:00:00Z", "2024-06-02T00:00:00.123456Z", "2024-06-02T00:00:00+02:00", "2024-02-30T00:00:00Z", "0000-00-00T00:00:00Z", "24:00", ""]),
+    st.sampled_from(
+        [
+            "2024-06-01T00:00:00Z",
+            "2024-06-02T00:00:00.123456Z",
+            "2024-06-02T00:00:00+02:00",
+            "2024-02-30T00:00:00Z",
+            "0000-00-00T00:00:00Z",
+            "24:00",
+            "",
+        ]
+    ),
     st.integers(-(10**12), 10**12),
     st.floats(-1e12, 1e12),
 )
@@ -85,7 +95,9 @@ def bodies(name, known):
     members = {member: value(inner, known) for member, inner in shape.members.items() if not inner.serialization.get("location")}
     required = {member: members.pop(member) for member in shape.required_members if member in members}
     right = st.fixed_dictionaries(required, optional=members)
-    more = st.tuples(right, st.dictionaries(st.text(string.ascii_letters, max_size=12), ANYTHING, max_size=3)).map(lambda pair: {**pair[1], **pair[0]})
+    more = st.tuples(right, st.dictionaries(st.text(string.ascii_letters, max_size=12), ANYTHING, max_size=3)).map(
+        lambda pair: {**pair[1], **pair[0]}
+    )
     fewer = st.fixed_dictionaries({}, optional={**required, **members})
     return st.one_of(right, right, right, more, fewer, ANYTHING)
 
@@ -98,7 +110,9 @@ def target(sqlite):
     caller.detective.create_members(GraphArn=graph, Accounts=[{"AccountId": sqlite.number(), "EmailAddress": "a@example.com"} for _ in range(3)])
     members = [member["AccountId"] for member in caller.detective.list_members(GraphArn=graph)["MemberDetails"]]
     scope = {name: content for name, content in request("StartInvestigation", graph).items() if name.startswith("Scope")}
-    investigation = caller.detective.start_investigation(GraphArn=graph, EntityArn=f"arn:aws:iam::{caller.account}:user/alice", **scope)["InvestigationId"]
+    investigation = caller.detective.start_investigation(GraphArn=graph, EntityArn=f"arn:aws:iam::{caller.account}:user/alice", **scope)[
+        "InvestigationId"
+    ]
     token = caller.detective.list_members(GraphArn=graph, MaxResults=1)["NextToken"]
     return caller, {
         "GraphArn": [graph, graph, graph, graph[:-1] + "0", graph.replace("us-east-1", "eu-west-1"), sqlite.server.graph],
@@ -115,7 +129,9 @@ def target(sqlite):
 def test_no_input_makes_the_server_fail(name, target):
     caller, known = target
     operation = model().operation_model(name)
-    resources = st.sampled_from([known["GraphArn"][0]] * 3 + known["GraphArn"]) | st.text(min_size=1, max_size=30).filter(lambda text: text.strip("."))
+    resources = st.sampled_from([known["GraphArn"][0]] * 3 + known["GraphArn"]) | st.text(min_size=1, max_size=30).filter(
+        lambda text: text.strip(".")
+    )
     keys = st.lists(st.sampled_from(["a", "team", "aws:x", "k" * 129]) | st.text(max_size=10), max_size=4)
     if name in DESTRUCTIVE:
         known = {**known, "GraphArn": [arn for arn in known["GraphArn"] if arn != known["GraphArn"][0]]}

@@ -111,7 +111,9 @@ def test_packages_are_listed_and_started(installation):
     assert after.keys() == PACKAGES
     assert {detail["DatasourcePackageIngestState"] for detail in after.values()} == {"STARTED"}
     for detail in after.values():
-        assert abs(datetime.datetime.now(datetime.timezone.utc) - detail["LastIngestStateChange"]["STARTED"]["Timestamp"]) < datetime.timedelta(minutes=5)
+        assert abs(datetime.datetime.now(datetime.timezone.utc) - detail["LastIngestStateChange"]["STARTED"]["Timestamp"]) < datetime.timedelta(
+            minutes=5
+        )
     account.detective.update_datasource_packages(GraphArn=graph, DatasourcePackages=["EKS_AUDIT"])
     assert dict(pages(account.detective.list_datasource_packages, "DatasourcePackages", GraphArn=graph)) == after, "what is started stays as it is"
 

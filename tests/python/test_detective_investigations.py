@@ -28,8 +28,12 @@ def record(account, user, time, operation, agent="aws-cli/2.15.0", address="198.
     return {
         "eventVersion": "1.09",
         "userIdentity": {
-            "type": "IAMUser", "principalId": f"AIDA{user.upper()}", "arn": f"arn:aws:iam::{account}:user/{user}", "accountId": account,
-            "accessKeyId": "AKIAIOSFODNN7EXAMPLE", "userName": user,
+            "type": "IAMUser",
+            "principalId": f"AIDA{user.upper()}",
+            "arn": f"arn:aws:iam::{account}:user/{user}",
+            "accountId": account,
+            "accessKeyId": "AKIAIOSFODNN7EXAMPLE",
+            "userName": user,
         },
         "eventTime": time.strftime("%Y-%m-%dT%H:%M:%SZ"),
         "eventSource": f"{service}.amazonaws.com",
@@ -58,11 +62,24 @@ def attack(account, user):
     loud = [
         record(account, user, hour + datetime.timedelta(minutes=minute), operation, service=service, **stolen)
         for minute, (service, operation) in enumerate(
-            [("iam", "CreateAccessKey"), ("iam", "AttachUserPolicy"), ("iam", "CreateLoginProfile"), ("cloudtrail", "StopLogging"), ("cloudtrail", "DeleteTrail"),
-             ("iam", "CreateUser"), ("sts", "GetCallerIdentity"), ("iam", "ListUsers"), ("ec2", "RunInstances"), ("guardduty", "DeleteDetector")]
+            [
+                ("iam", "CreateAccessKey"),
+                ("iam", "AttachUserPolicy"),
+                ("iam", "CreateLoginProfile"),
+                ("cloudtrail", "StopLogging"),
+                ("cloudtrail", "DeleteTrail"),
+                ("iam", "CreateUser"),
+                ("sts", "GetCallerIdentity"),
+                ("iam", "ListUsers"),
+                ("ec2", "RunInstances"),
+                ("guardduty", "DeleteDetector"),
+            ]
         )
     ]
-    failed = [record(account, user, hour + datetime.timedelta(minutes=30 + index), "ListSecrets", service="secretsmanager", error="AccessDenied", **stolen) for index in range(5)]
+    failed = [
+        record(account, user, hour + datetime.timedelta(minutes=30 + index), "ListSecrets", service="secretsmanager", error="AccessDenied", **stolen)
+        for index in range(5)
+    ]
     return quiet + loud + failed
 
 
@@ -123,7 +140,9 @@ def test_the_indicators_tell_what_was_done(analyst, graph, investigation):
     for detail in techniques:
         assert detail["Tactic"] and detail["Technique"].startswith("T")
         assert detail["APISuccessCount"] + detail["APIFailureCount"] > 0
-    agents = [indicator["IndicatorDetail"]["NewUserAgentDetail"]["UserAgent"] for indicator in indicators if indicator["IndicatorType"] == "NEW_USER_AGENT"]
+    agents = [
+        indicator["IndicatorDetail"]["NewUserAgentDetail"]["UserAgent"] for indicator in indicators if indicator["IndicatorType"] == "NEW_USER_AGENT"
+    ]
     assert agents == ["Kali/2024 python-requests/2.31"]
 
 
@@ -175,9 +194,13 @@ def test_investigations_are_filtered_sorted_and_paged(analyst, graph, investigat
     assert {investigation["InvestigationId"], quiet["InvestigationId"], archived["InvestigationId"]} <= ids(everything)
     assert listed(1) == everything
     assert ids(listed(State=with_value("ARCHIVED"))) == ids(entry for entry in everything if entry["State"] == "ARCHIVED")
-    assert ids(listed(Severity=with_value(investigation["Severity"]))) == ids(entry for entry in everything if entry["Severity"] == investigation["Severity"])
+    assert ids(listed(Severity=with_value(investigation["Severity"]))) == ids(
+        entry for entry in everything if entry["Severity"] == investigation["Severity"]
+    )
     assert ids(listed(Status=with_value("FAILED"))) == set()
-    assert ids(listed(EntityArn=with_value(investigation["EntityArn"]))) == ids(entry for entry in everything if entry["EntityArn"] == investigation["EntityArn"])
+    assert ids(listed(EntityArn=with_value(investigation["EntityArn"]))) == ids(
+        entry for entry in everything if entry["EntityArn"] == investigation["EntityArn"]
+    )
     assert archived["InvestigationId"] in ids(listed(EntityArn=with_value(archived["EntityArn"]), State=with_value("ARCHIVED")))
     created = {"StartInclusive": quiet["CreatedTime"], "EndInclusive": quiet["CreatedTime"]}
     assert quiet["InvestigationId"] in ids(listed(CreatedTime=created))
@@ -204,7 +227,9 @@ def test_tokens_belong_to_their_filter(analyst, graph, investigation):
     wrong = {"FilterCriteria": {"State": {"Value": "ACTIVE"}}}
     refused("ValidationException", analyst.detective.list_investigations, GraphArn=graph, NextToken=token, **wrong)
     refused("ValidationException", analyst.detective.list_investigations, GraphArn=graph, NextToken=token, SortCriteria={"Field": "STATUS"})
-    refused("ValidationException", analyst.detective.list_indicators, GraphArn=graph, InvestigationId=investigation["InvestigationId"], NextToken=token)
+    refused(
+        "ValidationException", analyst.detective.list_indicators, GraphArn=graph, InvestigationId=investigation["InvestigationId"], NextToken=token
+    )
 
 
 @pytest.mark.parametrize("more", [{}, {"State": "ARCHIVED"}], ids=["get", "update"])
@@ -227,7 +252,9 @@ def test_an_investigation_belongs_to_its_graph(investigation, accounts):
 def test_the_scope_must_be_three_hours_to_thirty_days(hours, word, analyst, graph):
     begin, end = (BEGIN + datetime.timedelta(hours=hour) for hour in hours)
     arn = f"arn:aws:iam::{analyst.account}:user/mallory"
-    message = refused("ValidationException", analyst.detective.start_investigation, GraphArn=graph, EntityArn=arn, ScopeStartTime=begin, ScopeEndTime=end)
+    message = refused(
+        "ValidationException", analyst.detective.start_investigation, GraphArn=graph, EntityArn=arn, ScopeStartTime=begin, ScopeEndTime=end
+    )
     assert word in message.lower()
 
 
@@ -240,7 +267,9 @@ def test_the_scope_must_not_lie_in_the_future(analyst, graph):
 
 @pytest.mark.parametrize("arn", ["arn:aws:s3:::bucket", "arn:aws:iam::123456789012:root", "arn:nothing", "arn:aws:iam::123456789012:group/x"])
 def test_only_users_and_roles_are_investigated(arn, analyst, graph):
-    message = refused("ValidationException", analyst.detective.start_investigation, GraphArn=graph, EntityArn=arn, ScopeStartTime=BEGIN, ScopeEndTime=END)
+    message = refused(
+        "ValidationException", analyst.detective.start_investigation, GraphArn=graph, EntityArn=arn, ScopeStartTime=BEGIN, ScopeEndTime=END
+    )
     assert "entityarn" in message.lower()
 
 

@@ -276,7 +276,13 @@ def record(account, index):
     """A CloudTrail record of the account."""
     return {
         "eventVersion": "1.09",
-        "userIdentity": {"type": "IAMUser", "principalId": "AIDAEXAMPLE", "arn": f"arn:aws:iam::{account}:user/alice", "accountId": account, "userName": "alice"},
+        "userIdentity": {
+            "type": "IAMUser",
+            "principalId": "AIDAEXAMPLE",
+            "arn": f"arn:aws:iam::{account}:user/alice",
+            "accountId": account,
+            "userName": "alice",
+        },
         "eventTime": (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=2)).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "eventSource": "s3.amazonaws.com",
         "eventName": "ListBuckets",

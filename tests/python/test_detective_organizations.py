@@ -115,7 +115,9 @@ def test_new_accounts_become_members_where_that_is_switched_on(organization, gra
 
 def test_accounts_outside_can_be_invited_to_the_organizations_graph(organization, graph, accounts):
     guest = accounts(2)
-    organization.administrator.detective.create_members(GraphArn=graph, Accounts=[{"AccountId": guest.account, "EmailAddress": address(guest.account)}])
+    organization.administrator.detective.create_members(
+        GraphArn=graph, Accounts=[{"AccountId": guest.account, "EmailAddress": address(guest.account)}]
+    )
     assert statuses(organization, graph)[guest.account] == ("INVITED", "INVITATION")
     guest.detective.accept_invitation(GraphArn=graph)
     assert statuses(organization, graph)[guest.account] == ("ENABLED", "INVITATION")

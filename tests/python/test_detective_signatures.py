@@ -61,7 +61,11 @@ def test_a_good_signature_is_taken(endpoint, caller):
     assert post(endpoint, signed(endpoint, caller.key)).status == 200
 
 
-@pytest.mark.parametrize("extra", [{"X-Amz-Meta": "  a   b  "}, {"amz-sdk-invocation-id": "x", "Accept": "*/*"}, {"X-Amzn-Trace-Id": "Root=1"}], ids=["blanks", "sdk", "trace"])
+@pytest.mark.parametrize(
+    "extra",
+    [{"X-Amz-Meta": "  a   b  "}, {"amz-sdk-invocation-id": "x", "Accept": "*/*"}, {"X-Amzn-Trace-Id": "Root=1"}],
+    ids=["blanks", "sdk", "trace"],
+)
 def test_other_headers_can_be_signed(extra, endpoint, caller):
     headers = sign(endpoint, caller.key, "POST", PATH, b"{}", {**JSON, **extra})[1]
     assert post(endpoint, headers).status == 200
@@ -104,7 +108,11 @@ def test_other_ways_to_authenticate_are_refused(authorization, endpoint):
 
 
 def test_unknown_keys_are_refused(endpoint, caller):
-    for key in (Key("AKIAIOSFODNN7EXAMPLE", caller.key.secret), Key("not a key", caller.key.secret), Key("ASIAIOSFODNN7EXAMPLE", caller.key.secret, "token")):
+    for key in (
+        Key("AKIAIOSFODNN7EXAMPLE", caller.key.secret),
+        Key("not a key", caller.key.secret),
+        Key("ASIAIOSFODNN7EXAMPLE", caller.key.secret, "token"),
+    ):
         expect(post(endpoint, signed(endpoint, key)), "UnrecognizedClientException")
 
 

@@ -84,7 +84,9 @@ def test_a_role_is_assumed_and_its_policy_holds(admin, caller, role):
 
 
 def test_a_session_policy_narrows_a_session(admin, caller, role):
-    policy = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["detective:ListGraphs", "detective:DeleteGraph"], "Resource": "*"}}'
+    policy = (
+        '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["detective:ListGraphs", "detective:DeleteGraph"], "Resource": "*"}}'
+    )
     narrow = api(admin, key_of(caller.client("sts").assume_role(RoleArn=role, RoleSessionName="narrow", Policy=policy)))
     narrow.list_graphs()
     refused("AccessDeniedException", narrow.list_invitations)
@@ -109,7 +111,16 @@ def test_a_role_trusts_whom_it_names(admin, caller, role, accounts):
     assert [entry["Arn"].split(":")[4] for entry in api(admin, key).list_graphs()["GraphList"]] == [admin.account]
 
 
-@pytest.mark.parametrize("wrong", [{"RoleSessionName": "x"}, {"RoleSessionName": "a b"}, {"DurationSeconds": 899}, {"DurationSeconds": 43201}, {"RoleArn": "arn:aws:iam::1:role/x" + "y" * 8}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"RoleSessionName": "x"},
+        {"RoleSessionName": "a b"},
+        {"DurationSeconds": 899},
+        {"DurationSeconds": 43201},
+        {"RoleArn": "arn:aws:iam::1:role/x" + "y" * 8},
+    ],
+)
 def test_input_is_checked(wrong, caller, role):
     sts = caller.client("sts", validation=False)
     message = refused("ValidationError", sts.assume_role, **{"RoleArn": role, "RoleSessionName": "session", **wrong})
@@ -125,7 +136,12 @@ def test_temporary_credentials_need_their_token_and_no_other(admin, caller, role
         return send(endpoint, "POST", path, headers, b"{}")
 
     assert answer(first).status == 200
-    for wrong in (Key(first.id, first.secret), Key(first.id, first.secret, second.token), Key(first.id, first.secret, first.token[:-4] + "AAAA"), Key(first.id, first.secret, "x")):
+    for wrong in (
+        Key(first.id, first.secret),
+        Key(first.id, first.secret, second.token),
+        Key(first.id, first.secret, first.token[:-4] + "AAAA"),
+        Key(first.id, first.secret, "x"),
+    ):
         refusal = answer(wrong)
         assert (refusal.status, refusal.error) in {(403, "UnrecognizedClientException"), (403, "InvalidSignatureException")}, refusal
     refusal = answer(Key(first.id, second.secret, first.token))
@@ -237,12 +253,16 @@ def test_a_web_identity_assumes_a_role(federated):
     refused("AccessDeniedException", detective.client(installation.endpoint, key).delete_graph, GraphArn=installation.server.graph)
 
 
-@pytest.mark.parametrize("claims, error", [
-    ({"exp": 1_700_000_000}, "ExpiredTokenException"),
-    ({"iss": "https://elsewhere.example.com"}, "InvalidIdentityToken"),
-    ({"aud": "another"}, "InvalidIdentityToken"),
-    ({"sub": "mallory"}, "AccessDenied"),
-], ids=["expired", "issuer", "audience", "subject"])
+@pytest.mark.parametrize(
+    "claims, error",
+    [
+        ({"exp": 1_700_000_000}, "ExpiredTokenException"),
+        ({"iss": "https://elsewhere.example.com"}, "InvalidIdentityToken"),
+        ({"aud": "another"}, "InvalidIdentityToken"),
+        ({"sub": "mallory"}, "AccessDenied"),
+    ],
+    ids=["expired", "issuer", "audience", "subject"],
+)
 def test_a_web_identity_must_be_believed_and_trusted(claims, error, federated):
     installation, issuer, role = federated
     sts = detective.client(installation.endpoint, None, "sts")
