@@ -37,8 +37,8 @@ def _installation(store):
     from installation import Installation, Postgres, start
 
     with contextlib.ExitStack() as stack:
-        options = list(stack.enter_context(Postgres()).settings()) if store == "postgres" else []
-        installation = Installation(stack.enter_context(start(*options)))
+        settings = stack.enter_context(Postgres()).settings() if store == "postgres" else []
+        installation = Installation(stack.enter_context(start(*settings)))
         stack.callback(installation.close)
         yield installation
 

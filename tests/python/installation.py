@@ -27,16 +27,10 @@ ORGANIZATIONS = "gumshoe.membership.v1.OrganizationService"
 PRINCIPALS = "gumshoe.membership.v1.PrincipalService"
 EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["detective:*", "gumshoe:*", "sts:*"], "Resource": "*"}}'
 
-# Calls that no limit of the gateway's is meant to stop here; test_detective_limits.py sets its own.
 REGIONS = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"]
-PATIENT = [
-    "--set",
-    "gateway.reflection=true",
-    "--set",
-    "gateway.limits.anonymous_per_minute=1000000",
-    "--set",
-    f"membership.regions={json.dumps(REGIONS)}",
-]
+# Limits on calls are not meant to stop these tests; test_detective_limits.py sets its own.
+UNLIMITED = ["anonymous_per_minute", "reads_per_second", "writes_per_second", "investigations_per_second"]
+SETTINGS = ["gateway.reflection=true", f"membership.regions={json.dumps(REGIONS)}", *(f"gateway.limits.{name}=1000000" for name in UNLIMITED)]
 
 
 def program():
@@ -214,13 +208,13 @@ class Postgres:
         subprocess.run(["psql", "-w", "-qAt", "-v", "ON_ERROR_STOP=1", self.url, "-c", statement], check=True, capture_output=True, text=True)
 
     def settings(self):
-        """Options of `gumshoe serve`."""
+        """Settings of a server that keeps everything here."""
         parts = urllib.parse.urlsplit(self.url)
         for service in ("membership", "ingest", "investigation"):
-            yield "--set"
             yield f"{service}.store.url={parts._replace(path=f'/{self.prefix}_{service}').geturl()}"
 
 
-def start(*options, folder=None):
-    """A server for tests, not yet entered."""
-    return Server(program(), *PATIENT, *options, folder=folder)
+def start(*settings, folder=None):
+    """A server for tests with these settings, not yet entered; later ones win."""
+    options = [option for setting in [*SETTINGS, *settings] for option in ("--set", setting)]
+    return Server(program(), *options, folder=folder)

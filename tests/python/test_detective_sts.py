@@ -216,7 +216,7 @@ def federation(tmp_path_factory):
         path = folder / f"{kind}.pem"
         path.write_text(issuer.public())
         believed.append({"issuer": issuer.name, "audience": AUDIENCE, "keys": {"public_key": str(path)}, "account": "111122223333"})
-    with start("--set", f"gateway.issuers={toml(believed)}", folder=str(folder)) as server:
+    with start(f"gateway.issuers={toml(believed)}", folder=str(folder)) as server:
         installation = Installation(server)
         yield installation, issuers
         installation.close()
