@@ -13,8 +13,9 @@ import urllib.parse
 import uuid
 
 import grpc
-from detective import client, code
 from botocore.exceptions import ClientError
+
+from detective import client, code
 from reflection import call, describe
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent / "bench"))

@@ -4,8 +4,9 @@ import http.server
 import json
 import threading
 
-import detective
 import pytest
+
+import detective
 from detective import Unmodelled, answer_faults, client, faults, model
 from installation import Key
 

@@ -8,8 +8,9 @@ import json
 import re
 import urllib.parse
 
-import detective
 import pytest
+
+import detective
 from detective import invoke, model
 from installation import EVERYTHING, refused
 

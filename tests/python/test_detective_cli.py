@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+
 from detective import REGION
 
 AWS = pathlib.Path(sys.executable).with_name("aws")

@@ -10,9 +10,10 @@ import string
 import urllib.parse
 
 import pytest
-from detective import SIGNATURE_ERRORS, error_shapes, invoke, model
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from detective import SIGNATURE_ERRORS, error_shapes, invoke, model
 from test_detective import OPERATIONS, request
 
 # What would end the work of the other examples.

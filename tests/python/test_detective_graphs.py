@@ -3,9 +3,10 @@
 import datetime
 
 import pytest
+from botocore.exceptions import ClientError
+
 from detective import REGION, pages
 from installation import eventually, refused
-from botocore.exceptions import ClientError
 
 PACKAGES = {"DETECTIVE_CORE", "EKS_AUDIT", "ASFF_SECURITYHUB_FINDING"}
 ELSEWHERE = "eu-west-1"

@@ -4,6 +4,7 @@ import datetime
 import uuid
 
 import pytest
+
 from detective import pages
 from installation import eventually, refused
 

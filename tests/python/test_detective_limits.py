@@ -4,9 +4,10 @@ import json
 
 import pytest
 from botocore.exceptions import ClientError
+
 from detective import code, invoke
 from installation import Installation, address, refused, start
-from test_detective import OPERATIONS, method, model, request
+from test_detective import OPERATIONS, method, request
 from test_detective_members import record
 
 

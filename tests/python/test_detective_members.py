@@ -3,6 +3,7 @@
 import datetime
 
 import pytest
+
 from detective import pages
 from installation import MEMBERSHIP, address, eventually, refused
 

@@ -1,6 +1,7 @@
 """Organizations: an administrator named by the management account, and accounts that become members by themselves."""
 
 import pytest
+
 from detective import REGION
 from installation import ORGANIZATIONS, address, refused
 

@@ -3,9 +3,10 @@
 import datetime
 import re
 
-import detective
 import pytest
 from botocore.auth import SigV4Auth, SigV4QueryAuth
+
+import detective
 from detective import SIGNATURE_ERRORS, invoke, send, sign
 from installation import PRINCIPALS, Key, eventually
 

@@ -6,11 +6,12 @@ import json
 import re
 import time
 
-import detective
 import pytest
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519, padding, rsa
+
+import detective
 from detective import send, sign
 from installation import EVERYTHING, PRINCIPALS, Installation, Key, eventually, refused, start
 

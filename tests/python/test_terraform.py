@@ -8,6 +8,7 @@ import time
 
 import pytest
 from botocore.exceptions import ClientError
+
 from detective import code
 from installation import ORGANIZATIONS, address
 
