@@ -20,9 +20,16 @@ pub struct Config {
     pub upstreams: Upstreams,
     /// Whose bearer tokens are accepted. At least one.
     pub issuers: Vec<Issuer>,
-    /// `aws:RequestedRegion` of calls that name no graph. Default `us-east-1`.
+    /// The region of calls that name neither a graph nor, in their signature, a region. Default `us-east-1`.
     #[serde(default = "region")]
     pub region: String,
+    /// Regions whose signatures are accepted by the Amazon Detective API: as membership's. Default: `us-east-1`,
+    /// `us-east-2`, `us-west-2`, `ap-northeast-1`, `eu-west-1`.
+    #[serde(default = "regions")]
+    pub regions: Vec<String>,
+    /// Bytes of raw log that a graph may take in a day, of which members' shares are shown: as membership's. Default 10 TB.
+    #[serde(default = "volume_limit_bytes")]
+    pub volume_limit_bytes: u64,
     /// Networks such as `10.0.0.0/8` whose `x-forwarded-for` is believed. Default none.
     #[serde(default)]
     pub trusted_proxies: Vec<String>,
@@ -145,12 +152,20 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Size of a call's first message, which is read before the call is passed on. Default 4 MiB.
     pub first_message_bytes: usize,
-    /// How long to wait for that message. Default 10.
+    /// Size of the body of a request to the Amazon Detective API or STS. Default 1 MiB.
+    pub body_bytes: usize,
+    /// How long to wait for that message or body. Default 10.
     pub first_message_seconds: u64,
     /// Longest a unary call may take, whatever the client asks for; streams last as long as they like. Default 25.
     pub timeout_seconds: u64,
     /// Calls without credentials per minute and address (for IPv6, per /64). Default 60.
     pub anonymous_per_minute: u32,
+    /// Calls of reading operations of the Amazon Detective API a second and account; twice as many at once. Default 200.
+    pub reads_per_second: u32,
+    /// The same for operations that change something. Default 50.
+    pub writes_per_second: u32,
+    /// The same for `StartInvestigation`. Default 5.
+    pub investigations_per_second: u32,
     /// A ping this often on every connection; a silent peer is dropped 20 s later. Default 30.
     pub keepalive_seconds: u64,
     /// How long to go on serving after NOT_SERVING, for load balancers to notice. Default 0.
@@ -166,9 +181,13 @@ impl Default for Limits {
             streams_per_connection: 256,
             header_bytes: 16 << 10,
             first_message_bytes: 4 << 20,
+            body_bytes: 1 << 20,
             first_message_seconds: 10,
             timeout_seconds: 25,
             anonymous_per_minute: 60,
+            reads_per_second: 200,
+            writes_per_second: 50,
+            investigations_per_second: 5,
             keepalive_seconds: 30,
             drain_seconds: 0,
             grace_seconds: 25,
@@ -178,6 +197,15 @@ impl Default for Limits {
 
 fn region() -> String {
     "us-east-1".to_owned()
+}
+
+fn regions() -> Vec<String> {
+    ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"].map(str::to_owned).to_vec()
+}
+
+/// Source: Amazon Detective quotas.
+const fn volume_limit_bytes() -> u64 {
+    10_000_000_000_000
 }
 
 fn subject_claim() -> String {
@@ -222,14 +250,22 @@ impl Configuration for Config {
                 return Err(ConfigError::key(key("account"), "must be 12 digits"));
             }
         }
+        if self.regions.is_empty() || self.regions.iter().any(String::is_empty) {
+            return Err(ConfigError::key("regions", "must hold at least one region such as `us-east-1`"));
+        }
         for (key, zero) in [
             ("limits.concurrent_calls", self.limits.concurrent_calls == 0),
             ("limits.streams_per_connection", self.limits.streams_per_connection == 0),
             ("limits.header_bytes", self.limits.header_bytes == 0),
             ("limits.first_message_bytes", self.limits.first_message_bytes == 0),
+            ("limits.body_bytes", self.limits.body_bytes == 0),
             ("limits.first_message_seconds", self.limits.first_message_seconds == 0),
             ("limits.timeout_seconds", self.limits.timeout_seconds == 0),
             ("limits.anonymous_per_minute", self.limits.anonymous_per_minute == 0),
+            ("limits.reads_per_second", self.limits.reads_per_second == 0),
+            ("limits.writes_per_second", self.limits.writes_per_second == 0),
+            ("limits.investigations_per_second", self.limits.investigations_per_second == 0),
+            ("volume_limit_bytes", self.volume_limit_bytes == 0),
             ("limits.keepalive_seconds", self.limits.keepalive_seconds == 0),
             ("policies.principals", self.policies.principals == 0),
         ] {

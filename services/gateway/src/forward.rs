@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tokio::{sync::OwnedSemaphorePermit, time::Instant};
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::{Status, body::Body};
+use tonic::{Status, body::Body, metadata::MetadataValue};
 
 /// How long before the deadline the answer must leave, so that it arrives as ours.
 const ANSWER_MARGIN: Duration = Duration::from_millis(10);
@@ -57,6 +57,17 @@ impl Correlation {
     #[must_use]
     pub fn trace_id(&self) -> &str {
         self.trace_parent.get(3..35).unwrap_or_default()
+    }
+
+    /// A message of ours to a service that belongs to the call.
+    pub fn request<T>(&self, message: T) -> tonic::Request<T> {
+        let mut request = tonic::Request::new(message);
+        for (name, value) in [("x-request-id", &self.request_id), ("traceparent", &self.trace_parent)] {
+            if let Ok(value) = MetadataValue::try_from(value.as_str()) {
+                request.metadata_mut().insert(name, value);
+            }
+        }
+        request
     }
 
     /// Tells the caller our id.

@@ -1,8 +1,8 @@
-//! Who calls: bearer tokens (JWT) to principals.
+//! Who calls: principals, and the bearer tokens (JWT) that prove them.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use gumshoe_iam::Principal;
+use gumshoe_iam::{Policy, Principal};
 use gumshoe_runtime::{Clock, Failure, status};
 use http::{HeaderMap, header::AUTHORIZATION};
 use jsonwebtoken::{Algorithm, Validation, errors::ErrorKind};
@@ -21,17 +21,71 @@ const MAX_TOKEN_BYTES: usize = 8 << 10;
 const REMEMBERED: Duration = Duration::from_secs(30);
 const MAX_REMEMBERED: u64 = 10_000;
 
-/// A principal that has shown a valid token.
-#[derive(Debug)]
+/// A principal that has proved itself.
+#[derive(Debug, Clone)]
 pub struct Identity {
-    /// The principal, for decisions.
+    /// Who calls, as services and messages name it: a user, a role, or a session of a role.
     pub principal: Principal,
+    /// Whose policies apply: the role of a session, else the principal itself.
+    pub policies_of: String,
     /// Its account, 12 digits.
     pub account: String,
-    /// When the token was issued, RFC 3339, if it says.
+    /// Its unique id, `AIDA…` or `AROA…:SESSION`; none if it is not known.
+    pub user_id: Option<String>,
+    /// When the token or the session was issued, RFC 3339, if that is known.
     pub issue_time: Option<String>,
-    /// When it ends, seconds since the epoch.
+    /// What narrows the session.
+    pub session_policy: Option<Arc<Policy>>,
+    /// When the bearer token ends, seconds since the epoch.
     expiry: i64,
+}
+
+impl Identity {
+    /// A user or role.
+    #[must_use]
+    pub fn permanent(arn: &str, account: &str) -> Self {
+        Self::session(arn, arn, account)
+    }
+
+    /// A session of a role.
+    #[must_use]
+    pub fn session(arn: &str, role: &str, account: &str) -> Self {
+        Self {
+            principal: Principal::parse(arn),
+            policies_of: role.to_owned(),
+            account: account.to_owned(),
+            user_id: None,
+            issue_time: None,
+            session_policy: None,
+            expiry: i64::MAX,
+        }
+    }
+
+    /// Whether it is a session of a role.
+    #[must_use]
+    pub fn is_session(&self) -> bool {
+        self.principal.arn() != self.policies_of
+    }
+}
+
+/// The bearer of an OpenID token, before it assumes a role.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WebIdentity {
+    /// The issuer without `https://`, as trust policies name it.
+    pub provider: String,
+    /// Claim `sub`.
+    pub subject: String,
+    /// The audience that the token was accepted for.
+    pub audience: String,
+}
+
+/// Why an OpenID token is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenRefused {
+    /// It was good once.
+    Expired,
+    /// Anything else.
+    Invalid,
 }
 
 /// Verifies bearer tokens.
@@ -128,7 +182,30 @@ impl Authenticator {
         Ok(identity)
     }
 
+    /// The bearer of an OpenID token of one of the issuers.
+    ///
+    /// # Errors
+    /// [`TokenRefused`].
+    pub async fn web_identity(&self, token: &str) -> Result<WebIdentity, TokenRefused> {
+        let verified = if token.len() > MAX_TOKEN_BYTES { Err(Fault::Malformed) } else { self.verified(token).await };
+        let identity = verified.and_then(|(issuer, claims)| {
+            let subject = claims.get("sub").and_then(Value::as_str).filter(|subject| !subject.is_empty()).ok_or(Fault::Subject)?;
+            let provider = issuer.name.strip_prefix("https://").unwrap_or(&issuer.name).to_owned();
+            Ok(WebIdentity { provider, subject: subject.to_owned(), audience: issuer.audience.clone() })
+        });
+        identity.map_err(|fault| {
+            tracing::info!(target: "gumshoe_gateway::audit", reason = ?fault, "a web identity was refused");
+            if fault == Fault::Expired { TokenRefused::Expired } else { TokenRefused::Invalid }
+        })
+    }
+
     async fn verify(&self, token: &str) -> Result<Identity, Fault> {
+        let (issuer, claims) = self.verified(token).await?;
+        issuer.identity(&claims)
+    }
+
+    /// The token's issuer and claims, once all is checked but whom it names.
+    async fn verified(&self, token: &str) -> Result<(&Issuer, Map<String, Value>), Fault> {
         #[derive(Deserialize)]
         struct Unverified {
             iss: String,
@@ -144,7 +221,7 @@ impl Authenticator {
         let mut fault = Fault::UnknownKey;
         for key in keys {
             match jsonwebtoken::decode::<Map<String, Value>>(token, &key.decoding, &issuer.validation(key.algorithm)) {
-                Ok(verified) => return issuer.identity(&verified.claims),
+                Ok(verified) => return Ok((issuer, verified.claims)),
                 Err(error) => fault = fault_of(error.kind()),
             }
             if !matches!(fault, Fault::Signature | Fault::Algorithm) {
@@ -173,13 +250,12 @@ impl Issuer {
             Some(account) => format!("arn:aws:iam::{account}:user/{subject}"),
             None => subject.to_owned(),
         };
-        let account = principal_account(&arn).ok_or(Fault::Subject)?.to_owned();
+        let account = principal_account(&arn).ok_or(Fault::Subject)?;
         let seconds = |name: &str| claims.get(name).and_then(|value| value.as_i64().or_else(|| value.as_f64().map(|number| number as i64)));
         Ok(Identity {
-            principal: Principal::parse(&arn),
-            account,
             issue_time: seconds("iat").and_then(gumshoe_model::Timestamp::from_seconds).map(|time| time.to_string()),
             expiry: seconds("exp").ok_or(Fault::Claims)?,
+            ..Identity::permanent(&arn, account)
         })
     }
 }

@@ -1,15 +1,18 @@
-//! The gateway: the one door from outside. It knows who calls, decides what they may do, and passes calls on unchanged.
+//! The gateway: the one door from outside. It knows who calls, decides what they may do, and passes calls on: gRPC
+//! unchanged, the Amazon Detective API as gRPC.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`proxy`] | the way of a call |
 //! | [`routes`] | the RPCs that are passed on, and what each needs |
+//! | `rest` | the Amazon Detective API and STS |
 //! | [`identity`], [`keys`] | bearer tokens to principals, and the keys that verify them |
+//! | [`sigv4`], [`signing_keys`] | signatures of requests, and the keys that verify them |
 //! | [`policies`] | what principals may do, from membership |
-//! | [`first_message`] | the resource of a call, read out of its first message |
+//! | [`first_message`] | what a call acts on, read out of its first message |
 //! | [`decision`] | the verdict and the audit log |
 //! | [`forward`] | headers, deadlines and the end of an answer |
-//! | [`client_address`], [`rate`] | where calls come from, and limits on those without credentials |
+//! | [`client_address`], [`rate`] | where calls come from, and how many there may be |
 //! | [`config`], [`error`] | configuration and errors |
 
 use std::{collections::HashMap, sync::Arc};
@@ -30,8 +33,11 @@ pub mod keys;
 pub mod policies;
 pub mod proxy;
 pub mod rate;
+mod rest;
 pub mod routes;
 mod server;
+pub mod signing_keys;
+pub mod sigv4;
 
 pub use config::Config;
 pub use error::Error;
@@ -40,8 +46,9 @@ use client_address::Proxies;
 use identity::Authenticator;
 use policies::{MembershipSource, PolicyCache};
 use proxy::{Gateway, Parts};
-use rate::RateLimit;
+use rate::{OperationLimits, RateLimit};
 use routes::Upstream;
+use signing_keys::SigningKeys;
 
 /// The gateway's name, as which it signs principal tokens.
 pub const SERVICE: &str = "gateway";
@@ -65,19 +72,24 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     };
     let upstreams = Upstream::ALL.into_iter().map(|upstream| Ok((upstream, connect(upstream)?.unsigned()))).collect::<Result<HashMap<_, _>, Error>>()?;
     let membership = MembershipSource::new(connect(Upstream::Membership)?, signer.clone());
+    let keys = signing_keys::MembershipSource::new(connect(Upstream::Membership)?, signer.clone());
     let health = server::Health::new();
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
     let gateway = Gateway::new(Parts {
         routes: routes::routes()?,
         upstreams,
         authenticator: authenticator.clone(),
+        keys: SigningKeys::new(Arc::new(keys), clock.clone()),
         policies: PolicyCache::new(Arc::new(membership), clock.clone(), &config.policies),
         signer,
-        anonymous: RateLimit::new(config.limits.anonymous_per_minute, clock.clone()),
+        anonymous: RateLimit::per_minute(config.limits.anonymous_per_minute, clock.clone()),
+        operations: OperationLimits::new(&config.limits, &clock),
         proxies: Proxies::parse(&config.trusted_proxies)?,
         permits: Arc::new(Semaphore::new(config.limits.concurrent_calls.min(Semaphore::MAX_PERMITS))),
         limits: config.limits.clone(),
         region: config.region.clone(),
+        regions: config.regions.clone(),
+        volume_limit_bytes: config.volume_limit_bytes,
         clock,
         infrastructure: server::infrastructure(&health, config.reflection)?,
         ready: health.ready.clone(),

@@ -1,13 +1,14 @@
 //! What principals may do: fetched from membership, compiled once, kept for seconds.
 
 use std::{
+    collections::HashMap,
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
 use gumshoe_api::membership::v1::{GetPrincipalPoliciesRequest, GetPrincipalPoliciesResponse, credential_service_client::CredentialServiceClient};
-use gumshoe_iam::{CrossAccount, Policy, PolicySets};
+use gumshoe_iam::{Policy, PolicySets};
 use gumshoe_model::Timestamp;
 use gumshoe_runtime::{Caller, Clock, Failure, PrincipalChannel, TokenSigner, status};
 use moka::sync::Cache;
@@ -23,6 +24,8 @@ pub struct Grants {
     pub policies: PolicySets,
     /// ARNs of the graphs that the principal's account administers.
     pub graphs: Vec<String>,
+    /// The graphs' tags, values by key, by ARN.
+    pub tags: HashMap<String, HashMap<String, String>>,
 }
 
 /// Where grants come from.
@@ -97,11 +100,16 @@ impl PolicyCache {
         self.get_younger_than(principal, self.max_age).await
     }
 
-    /// The same, fetched no longer than `age` ago.
+    /// The same, fetched at that time or later.
     ///
     /// # Errors
     /// As [`Self::get`].
-    pub async fn get_younger_than(&self, principal: &str, age: Duration) -> Result<Option<Arc<Grants>>, Failure> {
+    pub async fn get_since(&self, principal: &str, time: Timestamp) -> Result<Option<Arc<Grants>>, Failure> {
+        let age = Duration::from_micros(u64::try_from(self.clock.now().0.saturating_sub(time.0)).unwrap_or(0));
+        self.get_younger_than(principal, age.min(self.max_age)).await
+    }
+
+    async fn get_younger_than(&self, principal: &str, age: Duration) -> Result<Option<Arc<Grants>>, Failure> {
         let entry = match self.entries.get(principal) {
             Some(entry) => entry,
             None => self.entries.get_with(principal.to_owned(), Arc::default),
@@ -153,9 +161,8 @@ fn compile(principal: &str, response: GetPrincipalPoliciesResponse) -> Grants {
     if unreadable {
         policies.clear();
     }
-    // All actions so far are an administrator account's on its own graphs, so a graph of another account needs a
-    // resource-based policy, which Amazon Detective does not have.
-    Grants { policies: PolicySets { identity: policies, cross_account: CrossAccount::BothSides, ..PolicySets::default() }, graphs: response.graph_arns }
+    let tags = response.graph_tags.into_iter().map(|graph| (graph.graph_arn, graph.tags)).collect();
+    Grants { policies: PolicySets { identity: policies, ..PolicySets::default() }, graphs: response.graph_arns, tags }
 }
 
 #[cfg(test)]
@@ -206,8 +213,11 @@ mod tests {
         clock.advance(Duration::from_millis(1));
         cache.get("a").await.unwrap();
         assert_eq!(source.calls.load(Ordering::SeqCst), 2);
-        cache.get_younger_than("a", Duration::from_secs(1)).await.unwrap();
-        assert_eq!(source.calls.load(Ordering::SeqCst), 2);
+        cache.get_since("a", clock.now()).await.unwrap();
+        assert_eq!(source.calls.load(Ordering::SeqCst), 2, "fetched at that very time");
+        clock.advance(Duration::from_millis(1));
+        cache.get_since("a", clock.now()).await.unwrap();
+        assert_eq!(source.calls.load(Ordering::SeqCst), 3);
     }
 
     #[tokio::test]
@@ -228,7 +238,7 @@ mod tests {
     fn a_policy_that_cannot_be_read_takes_all_permissions_away() {
         let policy = |document: &str| PrincipalPolicy { name: "p".to_owned(), document: document.to_owned(), update_time: None };
         let allow = policy(r#"{"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"detective:*","Resource":"*"}}"#);
-        let response = |policies| GetPrincipalPoliciesResponse { account_id: String::new(), policies, graph_arns: Vec::new() };
+        let response = |policies| GetPrincipalPoliciesResponse { policies, ..GetPrincipalPoliciesResponse::default() };
         assert_eq!(compile("a", response(vec![allow.clone()])).policies.identity.len(), 1);
         assert!(compile("a", response(vec![allow, policy("{")])).policies.identity.is_empty());
     }

@@ -10,12 +10,12 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Poll},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
 use gumshoe_api::common::v1::ErrorReason;
-use gumshoe_runtime::{Caller, Clock, Failure, TokenSigner, status};
+use gumshoe_runtime::{Caller, Clock, Failure, TokenSigner, client::Signed, status};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -26,13 +26,14 @@ use tower::{Service, ServiceExt as _};
 use crate::{
     client_address::{Proxies, client_network, peer},
     config::Limits,
-    decision::{Facts, audit_anonymous, decide},
-    first_message,
+    decision::{Asked, Facts, Resource, audit_unconditional, decide},
+    first_message::{self, Found},
     forward::{Answer, Correlation, Deadline, rewrite},
     identity::Authenticator,
     policies::PolicyCache,
-    rate::RateLimit,
+    rate::{OperationLimits, RateLimit},
     routes::{Route, Upstream},
+    signing_keys::SigningKeys,
 };
 
 /// Who calls without credentials.
@@ -46,20 +47,28 @@ pub struct Parts {
     pub upstreams: HashMap<Upstream, Channel>,
     /// Tells who calls.
     pub authenticator: Arc<Authenticator>,
+    /// Tells whose signatures requests carry.
+    pub keys: SigningKeys,
     /// Tells what they may do.
     pub policies: PolicyCache,
     /// Signs principal tokens.
     pub signer: Arc<TokenSigner>,
-    /// For calls without credentials.
-    pub anonymous: RateLimit,
+    /// For calls without credentials, by client.
+    pub anonymous: RateLimit<IpAddr>,
+    /// For operations of the Amazon Detective API, by account.
+    pub operations: OperationLimits,
     /// Whose word on addresses counts.
     pub proxies: Proxies,
     /// What callers can take.
     pub limits: Limits,
     /// Places for calls in progress.
     pub permits: Arc<Semaphore>,
-    /// Region of calls that name no graph.
+    /// Region of calls that name none.
     pub region: String,
+    /// Regions that requests can be signed for.
+    pub regions: Vec<String>,
+    /// What a graph may take in a day.
+    pub volume_limit_bytes: u64,
     /// The time.
     pub clock: Arc<dyn Clock>,
     /// Health and reflection.
@@ -108,8 +117,16 @@ impl Parts {
             "/readyz" => return plain(StatusCode::SERVICE_UNAVAILABLE, "not ready"),
             _ => {}
         }
-        if let Some(refusal) = refuse_other_protocols(&request) {
-            return refusal;
+        if !is_grpc(&request) {
+            // Whoever means an RPC is told what is wrong; all else is the business of the other protocol.
+            let meant = path.starts_with("/gumshoe.") || path.starts_with("/grpc.");
+            return if meant { plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected gRPC") } else { self.serve_rest(request).await };
+        }
+        if request.version() != Version::HTTP_2 {
+            return plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2");
+        }
+        if request.method() != Method::POST {
+            return plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC needs POST");
         }
         if path.starts_with("/grpc.") {
             return tokio::select! {
@@ -163,24 +180,36 @@ impl Parts {
     fn anonymous(&self, path: &str, address: Option<IpAddr>, facts: &Facts<'_>) -> Result<Caller, Failure> {
         let address = address.ok_or_else(|| status::permission_denied("the client has no address"))?;
         self.anonymous.take(client_network(address)).map_err(|delay| status::resource_exhausted("too many calls without credentials", delay))?;
-        audit_anonymous(path, facts);
+        audit_unconditional(ANONYMOUS, path, facts);
         Ok(caller(ANONYMOUS, "", "", facts))
     }
 
     async fn authorize(&self, action: &str, route: &Route, body: Body, facts: &Facts<'_>) -> Result<(Caller, Body), Failure> {
         let identity = self.authenticator.authenticate(facts.headers).await?;
-        let (resource, body) = match route.graph_field {
-            None => (None, body),
-            Some(field) => {
-                let reading = first_message::read(body, field, self.limits.first_message_bytes);
-                let timeout = Duration::from_secs(self.limits.first_message_seconds);
-                let (resource, body) = tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| Err(status::deadline_exceeded()))?;
-                (Some(resource), body)
-            }
+        let (found, body) = if route.fields.is_empty() {
+            (Found::default(), body)
+        } else {
+            let reading = first_message::read(body, route.fields, self.limits.first_message_bytes);
+            let timeout = Duration::from_secs(self.limits.first_message_seconds);
+            tokio::time::timeout(timeout, reading).await.unwrap_or_else(|_| Err(status::deadline_exceeded()))?
         };
-        let graph = decide(&self.policies, &identity, action, resource.as_deref(), facts).await?;
+        let resource = match (&found.graph, &found.role) {
+            (Some(graph), _) if route.member => Resource::MemberGraph(graph),
+            (Some(graph), _) => Resource::Graph(graph),
+            (None, Some(role)) => Resource::Role(role),
+            (None, None) => Resource::Nothing,
+        };
+        let graph = decide(&self.policies, &identity, &Asked { action, resource, tags: &found.tags }, facts).await?;
+        self.operations.take(&identity.account, action)?;
         let caller = caller(identity.principal.arn(), &identity.account, action, facts);
         Ok((Caller { graph, ..caller }, body))
+    }
+
+    /// A channel to a service for calls of the gateway's own making, in the name of `caller`.
+    pub(crate) fn channel(&self, upstream: Upstream, caller: Caller, deadline: Instant) -> Result<Signed<Channel>, Failure> {
+        let channel = self.upstreams.get(&upstream).cloned().ok_or_else(|| status::unavailable(&format!("the {} service", upstream.name())))?;
+        let left = deadline.saturating_duration_since(Instant::now());
+        Ok(Signed::new(channel, self.signer.clone(), upstream.name(), caller).with_timeout(left))
     }
 
     async fn send(&self, upstream: Upstream, request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, Failure> {
@@ -201,7 +230,8 @@ impl Parts {
     }
 }
 
-fn caller(principal: &str, account: &str, action: &str, facts: &Facts<'_>) -> Caller {
+/// Who calls, as services are told.
+pub(crate) fn caller(principal: &str, account: &str, action: &str, facts: &Facts<'_>) -> Caller {
     Caller {
         issuer: String::new(),
         principal: principal.to_owned(),
@@ -217,17 +247,10 @@ fn unknown_method() -> Failure {
     Failure::new(Code::Unimplemented, ErrorReason::NotFound, "unknown method")
 }
 
-/// Source: gRPC over HTTP/2, "Requests": other content types get HTTP status 415.
-fn refuse_other_protocols(request: &Request<Body>) -> Option<Response<Body>> {
+/// Source: gRPC over HTTP/2, "Requests".
+fn is_grpc(request: &Request<Body>) -> bool {
     let content_type = request.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if content_type != b"application/grpc" && !content_type.starts_with(b"application/grpc+") {
-        let known = request.uri().path().starts_with("/gumshoe.") || request.uri().path().starts_with("/grpc.");
-        return Some(if known { plain(StatusCode::UNSUPPORTED_MEDIA_TYPE, "expected gRPC") } else { plain(StatusCode::NOT_FOUND, "not found") });
-    }
-    if request.version() != Version::HTTP_2 {
-        return Some(plain(StatusCode::HTTP_VERSION_NOT_SUPPORTED, "gRPC needs HTTP/2"));
-    }
-    (request.method() != Method::POST).then(|| plain(StatusCode::METHOD_NOT_ALLOWED, "gRPC needs POST"))
+    content_type == b"application/grpc" || content_type.starts_with(b"application/grpc+")
 }
 
 fn plain(code: StatusCode, text: &'static str) -> Response<Body> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use gumshoe_api::method::{self, Access};
 
-use crate::error::Error;
+use crate::{error::Error, first_message::Fields};
 
 /// A service behind the gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -42,8 +42,10 @@ pub struct Route {
     pub upstream: Upstream,
     /// The IAM action; `None` if it needs no credentials.
     pub action: Option<String>,
-    /// The field of its first message that names the graph.
-    pub graph_field: Option<u32>,
+    /// Whether the graph may be another account's.
+    pub member: bool,
+    /// What its first message is read for.
+    pub fields: Fields,
     /// Whether either side sends a stream.
     pub streaming: bool,
 }
@@ -61,7 +63,9 @@ pub fn routes() -> Result<HashMap<String, Route>, Error> {
             Access::Action(action) => Some(action),
         };
         let upstream = Upstream::ALL.into_iter().find(|upstream| upstream.name() == method.service).ok_or(Error::UnknownService(method.service))?;
-        routes.insert(path, Route { upstream, action, graph_field: method.graph_field, streaming: method.client_streaming || method.server_streaming });
+        let fields = Fields { graph: method.graph_field, role: method.role_field, tags: method.tags_field, tag_keys: method.tag_keys_field };
+        let streaming = method.client_streaming || method.server_streaming;
+        routes.insert(path, Route { upstream, action, member: method.member, fields, streaming });
     }
     Ok(routes)
 }
@@ -74,11 +78,14 @@ mod tests {
     fn every_outside_rpc_has_an_upstream_and_internal_ones_are_unknown() {
         let routes = routes().unwrap();
         assert!(!routes.contains_key("/gumshoe.graph.v1.GraphWriterService/CommitBatch"));
-        assert!(!routes.contains_key("/gumshoe.membership.v1.CredentialService/GetPrincipalPolicies"));
+        for internal in ["GetPrincipalPolicies", "GetSigningKey", "AssumeRoleWithWebIdentity"] {
+            assert!(!routes.contains_key(&format!("/gumshoe.membership.v1.CredentialService/{internal}")));
+        }
         let anonymous: Vec<_> = routes.iter().filter(|(_, route)| route.action.is_none()).map(|(path, _)| path.as_str()).collect();
         assert_eq!(anonymous, ["/gumshoe.membership.v1.CredentialService/CreateToken"]);
         let risk = &routes["/gumshoe.graph.v1.GraphService/GetRisk"];
-        assert_eq!((risk.upstream, risk.action.as_deref(), risk.graph_field, risk.streaming), (Upstream::Graph, Some("detective:SearchGraph"), Some(1), false));
+        assert_eq!((risk.upstream, risk.action.as_deref(), risk.fields.graph, risk.streaming), (Upstream::Graph, Some("detective:SearchGraph"), Some(1), false));
         assert!(routes["/gumshoe.ingest.v1.IngestService/StreamRecords"].streaming);
+        assert!(routes["/gumshoe.membership.v1.MembershipService/AcceptInvitation"].member && !risk.member);
     }
 }
