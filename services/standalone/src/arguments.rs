@@ -8,6 +8,10 @@ use secrecy::SecretString;
 
 use crate::{generate, quantity};
 
+mod access;
+
+pub use access::{Accounts, Keys, Policies, Principals};
+
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 not signed in or not allowed; 4 not found; 5 the server does not answer
 
@@ -154,6 +158,24 @@ pub enum Command {
     },
     /// List the account's graphs.
     Graphs,
+    /// Accounts of the installation.
+    Accounts {
+        /// What to do.
+        #[command(subcommand)]
+        command: Accounts,
+    },
+    /// Users and roles of your account.
+    Principals {
+        /// What to do.
+        #[command(subcommand)]
+        command: Principals,
+    },
+    /// What users and roles may do.
+    Policies {
+        /// What to do.
+        #[command(subcommand)]
+        command: Policies,
+    },
     /// Access keys.
     Keys {
         /// What to do.
@@ -459,26 +481,6 @@ pub enum Export {
     },
     /// Log records.
     Events(EventFilter),
-}
-
-/// What to do with access keys.
-#[derive(Debug, Subcommand)]
-pub enum Keys {
-    /// Make a key; its secret is shown this once.
-    Create {
-        /// The principal's ARN.
-        principal: String,
-    },
-    /// List a principal's keys.
-    List {
-        /// The principal's ARN.
-        principal: String,
-    },
-    /// Disable a key.
-    Disable {
-        /// The key's id.
-        access_key_id: String,
-    },
 }
 
 /// What to generate.

@@ -1,5 +1,6 @@
 //! The client's commands, one function each: ask the server, print the answer.
 
+mod access;
 mod credentials;
 mod findings;
 mod generate;
@@ -49,7 +50,10 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Export { what: Export::Events(filter) } => records::export_events(&session, &filter).await,
         Command::Sources { command } => sources::sources(&session, command).await,
         Command::Graphs => credentials::graphs(&session).await,
-        Command::Keys { command } => credentials::keys(&session, command).await,
+        Command::Accounts { command } => access::accounts(&session, command).await,
+        Command::Principals { command } => access::principals(&session, command).await,
+        Command::Policies { command } => access::policies(&session, command).await,
+        Command::Keys { command } => access::keys(&session, command).await,
         Command::Serve(_) | Command::CheckConfig(_) | Command::Completions { .. } | Command::Login(_) | Command::Logout | Command::Generate(_) => {
             Err(Failure::Broken("not a client command".to_owned()))
         }

@@ -1,15 +1,13 @@
-//! `login`, `logout`, `graphs` and `keys`.
+//! `login`, `logout` and `graphs`.
 
 use std::io::{self, IsTerminal as _};
 
-use gumshoe_api::membership::v1::{
-    AccessKey, CreateAccessKeyRequest, ListAccessKeysRequest, ListAccessKeysResponse, ListGraphsRequest, ListGraphsResponse, UpdateAccessKeyRequest,
-};
+use gumshoe_api::membership::v1::{ListGraphsRequest, ListGraphsResponse};
 use secrecy::SecretString;
 
 use super::Session;
 use crate::{
-    arguments::{Keys, Login, Remote},
+    arguments::{Login, Remote},
     credentials::Credentials,
     output::{Output, Rows, note},
     rpc::{Connection, Failure, message},
@@ -72,41 +70,6 @@ pub async fn graphs(session: &Session) -> Result<(), Failure> {
     let mut rows = Rows::new(&["graph", "created"]);
     for graph in all.graphs {
         rows.add([graph.arn, message::time(graph.create_time.as_ref())]);
-    }
-    session.output.table(&rows)
-}
-
-pub async fn keys(session: &Session, command: Keys) -> Result<(), Failure> {
-    let mut client = session.connection.principal_service().await?;
-    match command {
-        Keys::Create { principal } => {
-            let created = client.create_access_key(CreateAccessKeyRequest { principal_arn: principal }).await?.into_inner();
-            if session.output.is_json() {
-                return message::print(session.output, "gumshoe.membership.v1.CreateAccessKeyResponse", &created);
-            }
-            session.output.line(&format!("access key id      {}", created.access_key.map(|key| key.access_key_id).unwrap_or_default()))?;
-            session.output.line(&format!("secret access key  {}", created.secret_access_key))?;
-            session.output.line("the secret is shown this once")
-        }
-        Keys::List { principal } => {
-            let keys = client.list_access_keys(ListAccessKeysRequest { principal_arn: principal }).await?.into_inner();
-            show(session, keys)
-        }
-        Keys::Disable { access_key_id } => {
-            let updated = client.update_access_key(UpdateAccessKeyRequest { access_key_id, active: false }).await?.into_inner();
-            show(session, ListAccessKeysResponse { access_keys: updated.access_key.into_iter().collect() })
-        }
-    }
-}
-
-fn show(session: &Session, keys: ListAccessKeysResponse) -> Result<(), Failure> {
-    if session.output.is_json() {
-        return message::print(session.output, "gumshoe.membership.v1.ListAccessKeysResponse", &keys);
-    }
-    let mut rows = Rows::new(&["access key", "principal", "state", "created", "last used"]);
-    for AccessKey { access_key_id, principal_arn, active, create_time, last_used_time } in keys.access_keys {
-        let state = if active { "active" } else { "disabled" };
-        rows.add([access_key_id, principal_arn, state.to_owned(), message::time(create_time.as_ref()), message::time(last_used_time.as_ref())]);
     }
     session.output.table(&rows)
 }
