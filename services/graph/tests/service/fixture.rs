@@ -6,7 +6,8 @@ use std::{
 };
 
 use gumshoe_api::graph::v1::{
-    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
+    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_administration_service_client::GraphAdministrationServiceClient,
+    graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
 };
 use gumshoe_graph::Config;
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
@@ -139,11 +140,12 @@ pub(crate) struct Fixture {
     pub(crate) writer: Writer,
     channel: Channel,
     gateway: Arc<TokenSigner>,
+    membership: Arc<TokenSigner>,
+    folder: tempfile::TempDir,
     shutdown: Shutdown,
     server: JoinHandle<Result<(), gumshoe_graph::Error>>,
     /// Records in the graph, duplicates left out.
     pub(crate) events: Mutex<Vec<Parsed>>,
-    _folder: tempfile::TempDir,
 }
 
 impl Fixture {
@@ -169,7 +171,7 @@ impl Fixture {
             std::fs::write(issuers.join(format!("{name}.pem")), public).unwrap();
             Arc::new(signer)
         };
-        let (gateway, ingest) = (signer("gateway"), signer("ingest"));
+        let (gateway, ingest, membership) = (signer("gateway"), signer("ingest"), signer("membership"));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let lake = json!({ "url": format!("file://{}", folder.path().join("lake").display()) });
@@ -193,10 +195,11 @@ impl Fixture {
             arn,
             channel,
             gateway,
+            membership,
+            folder,
             shutdown,
             server,
             events: Mutex::default(),
-            _folder: folder,
         }
     }
 
@@ -208,6 +211,31 @@ impl Fixture {
             None => caller,
         };
         GraphServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// The same asked by the gateway, which may not.
+    pub(crate) fn administration_as_gateway(&self) -> GraphAdministrationServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "detective:SearchGraph").with_graph(self.arn.clone());
+        GraphAdministrationServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// What membership asks with.
+    pub(crate) fn administration(&self) -> GraphAdministrationServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::service("membership", "gumshoe:GetVolumes").with_graph(self.arn.clone());
+        GraphAdministrationServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.membership), caller })
+    }
+
+    /// Every file of the lake.
+    pub(crate) fn files(&self) -> Vec<std::path::PathBuf> {
+        fn walk(folder: &std::path::Path, files: &mut Vec<std::path::PathBuf>) {
+            for entry in std::fs::read_dir(folder).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { walk(&path, files) } else { files.push(path) }
+            }
+        }
+        let mut files = Vec::new();
+        walk(&self.folder.path().join("lake"), &mut files);
+        files
     }
 
     pub(crate) fn channel(&self) -> Channel {
