@@ -66,9 +66,14 @@ def test_there_is_one_graph_in_each_region(installation):
     assert [entry["Arn"] for entry in account.detective.list_graphs()["GraphList"]] == [here]
 
 
-def test_regions_that_are_not_served_have_no_graphs(accounts):
-    abroad = accounts(0).client("detective", region="sa-east-1")
-    refused("ValidationException", abroad.create_graph)
+def test_signatures_for_regions_that_are_not_served_are_refused(accounts):
+    message = refused("InvalidSignatureException", accounts(0).client("detective", region="sa-east-1").create_graph)
+    assert REGION in message
+
+
+def test_a_graph_is_reached_in_its_own_region(owner, graph):
+    message = refused("ValidationException", owner.client("detective", region=ELSEWHERE).list_members, GraphArn=graph)
+    assert "graphArn" in message and ELSEWHERE in message
 
 
 def test_tags_are_set_replaced_and_removed(owner, graph):
