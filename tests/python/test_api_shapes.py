@@ -45,10 +45,10 @@ def channel(server):
         yield channel
 
 
-def reflect(channel, **request):
-    """One question to reflection v1, whose messages are those of v1alpha."""
+def reflect(channel, version="v1", **request):
+    """One question to reflection; the messages of v1 are those of v1alpha."""
     call = channel.stream_stream(
-        "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo",
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
         response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
     )
@@ -86,8 +86,9 @@ def call(channel, pool, service, method, request, token=None):
     return json_format.MessageToDict(invoke(message, metadata=metadata, timeout=20), preserving_proto_field_name=True)
 
 
-def test_reflection_lists_the_services(channel):
-    listed = {service.name for service in reflect(channel, list_services="").list_services_response.service}
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_lists_the_services(channel, version):
+    listed = {service.name for service in reflect(channel, version, list_services="").list_services_response.service}
     assert OUTSIDE <= listed
     assert "grpc.health.v1.Health" in listed
 

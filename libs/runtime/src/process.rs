@@ -58,11 +58,8 @@ impl Fault {
     }
 }
 
-/// Stack of each thread in bytes: planning a query recurses deeper than the default of 2 MiB allows.
-const STACK_BYTES: usize = 16 << 20;
-
 fn runtime() -> Result<Runtime, Fault> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build().map_err(Fault::Runtime)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Fault::Runtime)
 }
 
 /// Runs a service by the arguments of the process.

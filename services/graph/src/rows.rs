@@ -12,17 +12,12 @@ use futures::TryStreamExt;
 use gumshoe_lake::{GraphLake, LakeError, ScalarValue, SendableRecordBatchStream};
 use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow, Timestamp};
 use gumshoe_runtime::status::{self, Failure};
-use tokio::{runtime::Handle, sync::oneshot};
-use tracing::Instrument as _;
 
 /// What a read gives: its answer, or why not in the public's words.
 pub(crate) type Answer<T> = Result<T, Failure>;
 
 /// How long an answer is kept at most; it is out of use as soon as the lake has a newer version.
 pub(crate) const KEPT: Duration = Duration::from_secs(3_600);
-
-/// Stack of a thread that plans a query; memory is taken only as far as it is used.
-const PLANNER_STACK_BYTES: usize = 16 << 20;
 
 /// Columns of summed measures, in the order that [`Columns::measures`] reads.
 pub(crate) const SUMS: &str = "sum(count) AS count, sum(errors) AS errors, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, \
@@ -118,24 +113,17 @@ impl Parameters {
 }
 
 /// Runs a query.
-///
-/// It is planned on a thread of its own: planning recurses through the query's expressions, deeper than the 2 MiB that a
-/// worker thread's stack has left inside a call.
 pub(crate) async fn stream(lake: &GraphLake, sql: &str, parameters: Parameters) -> Answer<SendableRecordBatchStream> {
-    let (session, sql) = (lake.session().await.map_err(failure)?, sql.to_owned());
-    let plan = async move {
+    let session = lake.session().await.map_err(failure)?;
+    let plan = async {
         if sql.contains(" -> ") {
             // The engine's default dialect cannot read lambdas.
             session.sql("SET datafusion.sql_parser.dialect = 'duckdb'").await?;
         }
-        session.sql(&sql).await?.with_param_values(parameters.0)?.execute_stream().await
+        session.sql(sql).await?.with_param_values(parameters.0)?.execute_stream().await
     };
-    let (sender, receiver) = oneshot::channel();
-    let (runtime, plan) = (Handle::current(), plan.in_current_span());
-    // A caller that has gone takes no answer; that is no fault.
-    let run = move || drop(sender.send(runtime.block_on(plan)));
-    std::thread::Builder::new().name("query-planner".to_owned()).stack_size(PLANNER_STACK_BYTES).spawn(run).map_err(|error| status::internal(&error))?;
-    receiver.await.map_err(|error| status::internal(&error))?.map_err(|error| failure(error.into()))
+    // Planning's futures are large: on the heap, they take nothing of the caller's stack.
+    Box::pin(plan).await.map_err(|error| failure(error.into()))
 }
 
 /// Runs a query and hands each batch to `read`; stops when it returns false.

@@ -1,11 +1,14 @@
 //! Configuration of membership.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, str::FromStr};
 
+use gumshoe_model::{AccountId, Invalid};
 use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
+
+use crate::{account::Email, bootstrap::KeyPair};
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -25,6 +28,9 @@ pub struct Config {
     /// Key of page tokens, the same in every replica. Default: a random one.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "config::masked_option")]
     pub page_token_key: Option<SecretString>,
+    /// The first administrator, whom `migrate` makes. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub administrator: Option<Administrator>,
     /// Limits of the server.
     #[serde(default)]
     pub server: ServerOptions,
@@ -57,6 +63,42 @@ pub struct Bearer {
     /// `aud` of the tokens. Default `gumshoe`.
     #[serde(default = "installation")]
     pub audience: String,
+}
+
+/// The first administrator: `user/administrator` of an account, who may do everything. Made once; what stands here later
+/// changes nothing.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Administrator {
+    /// The account, 12 digits. It gets a graph in the first of `regions`.
+    pub account: String,
+    /// E-mail address of the account.
+    pub email: String,
+    /// Id of the access key: `AKIA` and 16 of `A-Z2-7`.
+    pub access_key_id: String,
+    /// Its secret: 40 random characters or more.
+    #[serde(serialize_with = "config::masked")]
+    pub secret_access_key: SecretString,
+}
+
+/// Secrets shorter than this can be guessed.
+const MIN_SECRET: usize = 40;
+
+impl Administrator {
+    /// Its values, each in its type.
+    ///
+    /// # Errors
+    /// [`ConfigError`] that names the wrong one.
+    pub fn parts(&self) -> Result<(AccountId, Email, KeyPair), ConfigError> {
+        fn parse<T: FromStr<Err = Invalid>>(key: &str, value: &str) -> Result<T, ConfigError> {
+            value.parse().map_err(|error: Invalid| ConfigError::key(format!("administrator.{key}"), error.to_string()))
+        }
+        if self.secret_access_key.expose_secret().len() < MIN_SECRET {
+            return Err(ConfigError::key("administrator.secret_access_key", "must have at least 40 characters"));
+        }
+        let key = KeyPair { id: parse("access_key_id", &self.access_key_id)?, secret: self.secret_access_key.clone() };
+        Ok((parse("account", &self.account)?, parse("email", &self.email)?, key))
+    }
 }
 
 fn regions() -> Vec<String> {
@@ -102,6 +144,9 @@ impl Configuration for Config {
             |region: &String| (2..=20).contains(&region.len()) && region.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
         if self.regions.is_empty() || !self.regions.iter().all(region) {
             return Err(ConfigError::key("regions", "must hold at least one region such as `us-east-1`"));
+        }
+        if let Some(administrator) = &self.administrator {
+            administrator.parts()?;
         }
         for (key, value) in [("bearer.issuer", &self.bearer.issuer), ("bearer.audience", &self.bearer.audience)] {
             if value.is_empty() {

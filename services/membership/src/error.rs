@@ -1,7 +1,7 @@
 //! Why a call is refused, and why the service does not run.
 
 use gumshoe_api::convert::FieldError;
-use gumshoe_runtime::{Failure, ServeError, status, token::KeyError};
+use gumshoe_runtime::{ConfigError, Failure, ServeError, status, token::KeyError};
 use tonic::Status;
 
 use crate::{bearer::BearerError, store::StoreError};
@@ -21,6 +21,9 @@ pub enum Error {
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// The configuration names an administrator who cannot be.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
     /// A value that is built in or configured is not valid.
     #[error(transparent)]
     Invalid(#[from] gumshoe_model::Invalid),

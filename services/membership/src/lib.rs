@@ -28,7 +28,7 @@ pub mod principal;
 pub mod rpc;
 pub mod store;
 
-pub use bootstrap::{Credentials, bootstrap};
+pub use bootstrap::{Credentials, KeyPair, bootstrap};
 pub use config::Config;
 pub use error::Error;
 
@@ -72,10 +72,18 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     Ok(())
 }
 
-/// Brings the schema up to date; creates the file of SQLite if it is missing.
+/// Brings the schema up to date, creates the file of SQLite if it is missing, and makes the first administrator if the
+/// configuration names one.
 ///
 /// # Errors
-/// [`Error::Store`].
+/// [`Error::Store`], and those of [`bootstrap()`].
 pub async fn migrate(config: Config) -> Result<(), Error> {
-    Ok(SqlStore::migrate(&config.store).await?)
+    SqlStore::migrate(&config.store).await?;
+    if let Some(administrator) = &config.administrator {
+        let (account, email, key) = administrator.parts()?;
+        if let Some(made) = bootstrap(&config.store, account, email, &config.regions, key).await? {
+            tracing::info!(principal = %made.principal, graph = %made.graph.arn, "made the first administrator");
+        }
+    }
+    Ok(())
 }

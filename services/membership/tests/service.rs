@@ -10,8 +10,8 @@ use gumshoe_api::{
         principal_service_client::PrincipalServiceClient,
     },
 };
-use gumshoe_membership::{Config, config};
-use gumshoe_runtime::{Caller, Listen, PrincipalChannel, ServerOptions, Shutdown, Signed, Telemetry, TokenSigner, Trust, Upstream, status::reason_of};
+use gumshoe_membership::{Config, KeyPair, config};
+use gumshoe_runtime::{Caller, Configuration as _, Listen, PrincipalChannel, ServerOptions, Shutdown, Signed, Telemetry, TokenSigner, Trust, Upstream, status::reason_of};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
@@ -54,6 +54,7 @@ impl Service {
             bearer: config::Bearer::new(path("bearer.pem")),
             regions: vec!["us-east-1".to_owned(), "eu-west-1".to_owned()],
             page_token_key: None,
+            administrator: None,
             server: ServerOptions::default(),
             telemetry: Telemetry::default(),
         };
@@ -362,8 +363,8 @@ async fn wrong_disabled_and_deleted_keys_look_the_same() {
 #[tokio::test]
 async fn the_first_administrator_is_made_once() {
     let service = Service::start().await;
-    let bootstrap =
-        || gumshoe_membership::bootstrap(&service.config.store, ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap(), &service.config.regions);
+    let (account, email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
+    let bootstrap = || gumshoe_membership::bootstrap(&service.config.store, account, email.clone(), &service.config.regions, KeyPair::random());
     let made = bootstrap().await.unwrap().unwrap();
     assert_eq!(made.principal.to_string(), ADMINISTRATOR);
     assert!(!format!("{made:?}").contains(made.secret_access_key.expose_secret()));
@@ -374,6 +375,34 @@ async fn the_first_administrator_is_made_once() {
     assert_eq!(grants.graph_arns, [made.graph.arn.to_string()]);
     assert!(grants.policies[0].document.contains("gumshoe:*"));
     assert!(bootstrap().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn migration_makes_the_configured_administrator_once() {
+    let service = Service::start().await;
+    let administrator = |secret: &str| config::Administrator {
+        account: ACCOUNT.to_owned(),
+        email: "a@example.com".to_owned(),
+        access_key_id: "AKIAIOSFODNN7EXAMPLE".to_owned(),
+        secret_access_key: secret.to_owned().into(),
+    };
+    let (first, second) = ("wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY", "another/secret/of/at/least/forty/characters");
+    for secret in [first, second] {
+        let config = Config { administrator: Some(administrator(secret)), ..service.config.clone() };
+        config.validate().unwrap();
+        gumshoe_membership::migrate(config).await.unwrap();
+    }
+    assert_eq!(service.token("AKIAIOSFODNN7EXAMPLE", first, None).await.unwrap().principal_arn, ADMINISTRATOR);
+    refused(service.token("AKIAIOSFODNN7EXAMPLE", second, None).await, Code::Unauthenticated, ErrorReason::Unauthenticated);
+    for (wrong, key) in [
+        (administrator("short"), "administrator.secret_access_key"),
+        (config::Administrator { account: "1".to_owned(), ..administrator(first) }, "administrator.account"),
+        (config::Administrator { email: "nobody".to_owned(), ..administrator(first) }, "administrator.email"),
+        (config::Administrator { access_key_id: "AKIA".to_owned(), ..administrator(first) }, "administrator.access_key_id"),
+    ] {
+        let refused = Config { administrator: Some(wrong), ..service.config.clone() }.validate().unwrap_err().to_string();
+        assert!(refused.contains(key) && !refused.contains(first), "{refused}");
+    }
 }
 
 #[tokio::test]

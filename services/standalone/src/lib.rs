@@ -29,9 +29,6 @@ mod serve;
 use arguments::{Arguments, Command};
 use rpc::Failure;
 
-/// Stack of each thread in bytes: planning a query recurses deeper than the default of 2 MiB allows.
-const STACK: usize = 16 << 20;
-
 /// Does what the command line says; exit codes are in `gumshoe --help`.
 #[must_use]
 pub fn main() -> ExitCode {
@@ -57,7 +54,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::CheckConfig(serve) => return serve::check(serve),
         _ => {}
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::serve("the runtime", &error))?;
     runtime.block_on(async {
         match &arguments.command {

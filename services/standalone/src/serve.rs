@@ -153,7 +153,8 @@ async fn first_start(
     let wrong = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let account = installation.account.parse().map_err(|error| wrong(&error))?;
     let email = arguments.email.parse().map_err(|error| wrong(&error))?;
-    let made = gumshoe_membership::bootstrap(&configurations.membership.store, account, email, std::slice::from_ref(&installation.region)).await;
+    let (regions, key) = (std::slice::from_ref(&installation.region), gumshoe_membership::KeyPair::random());
+    let made = gumshoe_membership::bootstrap(&configurations.membership.store, account, email, regions, key).await;
     match made.map_err(|error| Failure::serve("membership", &error))? {
         Some(made) => {
             let (key, secret) = (made.access_key_id.to_string(), made.secret_access_key.expose_secret());

@@ -215,12 +215,14 @@ async fn start_membership(database: &Path, bearer: &Path, trust: Trust) -> (Url,
         bearer: gumshoe_membership::config::Bearer::new(bearer.to_owned()),
         regions: vec!["us-east-1".to_owned(), "eu-west-1".to_owned()],
         page_token_key: None,
+        administrator: None,
         server: gumshoe_runtime::ServerOptions::default(),
         telemetry: Telemetry::default(),
     };
     gumshoe_membership::migrate(config.clone()).await.unwrap();
-    let credentials =
-        gumshoe_membership::bootstrap(&config.store, ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap(), &config.regions).await.unwrap().unwrap();
+    let (account, email) = (ACCOUNT.parse().unwrap(), "a@example.com".parse().unwrap());
+    let made = gumshoe_membership::bootstrap(&config.store, account, email, &config.regions, gumshoe_membership::KeyPair::random()).await;
+    let credentials = made.unwrap().unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
     tokio::spawn(gumshoe_membership::run(config, listener, Shutdown::new()));
