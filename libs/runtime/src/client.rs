@@ -20,6 +20,7 @@ use tower::Service;
 
 use crate::{
     config::{ClientTls, Upstream},
+    http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
     method::STREAMING,
     server::install_crypto_provider,
     status, telemetry,
@@ -29,8 +30,6 @@ use crate::{
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(10);
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 
 tokio::task_local! {
     /// When the call that is being served must be answered; calls made for it end no later.
@@ -82,7 +81,8 @@ impl PrincipalChannel {
             .keep_alive_timeout(KEEPALIVE_TIMEOUT)
             .keep_alive_while_idle(true)
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .max_frame_size(FRAME_BYTES);
         if upstream.url.scheme() == "https" {
             install_crypto_provider();
             endpoint = endpoint.tls_config(client_tls(upstream.tls.as_ref())?).map_err(failed)?;

@@ -7,6 +7,7 @@
 //! | [`telemetry`] | JSON logs, traces, W3C trace context |
 //! | [`server`] | the gRPC server: layers, health, reflection, readiness, shutdown in phases |
 //! | [`client`] | channels to other services that sign each call |
+//! | [`http2`] | sizes of windows and frames |
 //! | [`token`] | the internal principal token and the caller it names |
 //! | [`status`] | the one place where gRPC statuses are made |
 //! | [`page`] | sealed page tokens |
@@ -16,6 +17,7 @@
 pub mod client;
 pub mod clock;
 pub mod config;
+pub mod http2;
 mod method;
 pub mod page;
 pub mod process;

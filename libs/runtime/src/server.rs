@@ -13,6 +13,7 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 
 use crate::{
     config::{ServerOptions, Tls},
+    http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION},
     method::{STREAMING, Streaming},
     shutdown::Shutdown,
     token::TokenVerifier,
@@ -24,11 +25,6 @@ mod rpc;
 
 use rpc::{RpcLayer, Shared};
 
-/// HTTP/2 windows that let one stream of large batches fill a fast network.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
-/// Streams a single connection may hold open.
-const MAX_STREAMS_PER_CONNECTION: u32 = 1_024;
 const MAX_HEADER_BYTES: u32 = 32 << 10;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the grace period, calls have been cut off; their connections get this long to say so.
@@ -194,7 +190,8 @@ impl Server {
         let mut builder = tonic::transport::Server::builder()
             .initial_stream_window_size(STREAM_WINDOW_BYTES)
             .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_concurrent_streams(MAX_STREAMS_PER_CONNECTION)
+            .max_frame_size(FRAME_BYTES)
+            .max_concurrent_streams(STREAMS_PER_CONNECTION)
             .http2_max_header_list_size(MAX_HEADER_BYTES)
             .http2_keepalive_interval(Some(keepalive));
         if let Some(tls) = &self.options.tls {

@@ -9,7 +9,11 @@ use std::{
     time::Duration,
 };
 
-use gumshoe_runtime::{Shutdown, config::Tls};
+use gumshoe_runtime::{
+    Shutdown,
+    config::Tls,
+    http2::{FRAME_BYTES, STREAM_WINDOW_BYTES, connection_window_bytes},
+};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -29,9 +33,6 @@ use crate::{
     proxy::Gateway,
 };
 
-/// HTTP/2 windows that let one stream of large batches fill a fast network.
-const STREAM_WINDOW_BYTES: u32 = 2 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 8 << 20;
 /// Streams opened and reset before they were accepted, per connection: beyond, the connection ends (CVE-2023-44487).
 const MAX_PENDING_RESETS: usize = 20;
 const MAX_LOCAL_RESETS: usize = 1_024;
@@ -128,7 +129,8 @@ fn builder(limits: &Limits, tls: Option<&Tls>) -> Result<tonic::transport::Serve
     let builder = tonic::transport::Server::builder()
         .accept_http1(true)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .initial_connection_window_size(connection_window_bytes(limits.streams_per_connection))
+        .max_frame_size(FRAME_BYTES)
         .max_concurrent_streams(limits.streams_per_connection)
         .http2_max_header_list_size(limits.header_bytes)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))

@@ -58,6 +58,11 @@ impl<'a> Texts<'a> {
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
+
+    /// All texts, by number.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(|text| &**text)
+    }
 }
 
 /// An entity by type and id.
@@ -273,8 +278,8 @@ impl<'a> Extraction<'a> {
 
     /// Spreads the cells over everyone involved.
     pub(crate) fn finish(self) -> Graph<'a> {
-        let mut graph = Graph { texts: self.texts, edges: Map::default(), entities: self.entities, findings: self.findings, addresses: Map::default() };
-        graph.edges.reserve(self.cells.len() * 6);
+        let mut graph = Graph { texts: self.texts, edges: Vec::new(), entities: self.entities, findings: self.findings, addresses: Map::default() };
+        graph.edges.reserve(self.cells.len() * 12 + self.links.len() * 3);
         for (cell, measures) in &self.cells {
             match cell.flow {
                 Some(relation) => graph.add_flow(cell, relation, measures),
@@ -292,7 +297,8 @@ impl<'a> Extraction<'a> {
 #[derive(Debug)]
 pub(crate) struct Graph<'a> {
     pub(crate) texts: Texts<'a>,
-    pub(crate) edges: Map<EdgeKey, Measures>,
+    /// Edges, equal ones not summed yet.
+    pub(crate) edges: Vec<(EdgeKey, Measures)>,
     pub(crate) entities: Map<EntityRow, (i64, i64)>,
     pub(crate) findings: Vec<FindingAt>,
     addresses: Map<Text, Option<IpAddr>>,
@@ -307,8 +313,7 @@ impl Graph<'_> {
 
     #[expect(clippy::too_many_arguments, reason = "the parts of an edge's key, in its order")]
     fn add(&mut self, hour: i64, entity: Node, out: bool, relation: Relation, peer: Node, dimensions: Dimensions, measures: &Measures) {
-        let key = EdgeKey { hour, entity, out, relation, peer, dimensions };
-        self.edges.entry(key).or_insert(Measures::ZERO).merge(measures);
+        self.edges.push((EdgeKey { hour, entity, out, relation, peer, dimensions }, *measures));
     }
 
     /// An edge under both its ends, with the same dimensions.

@@ -1,6 +1,6 @@
 //! From events, edges, entities, findings and dead letters to files of the lake.
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use arrow::{
     array::{
@@ -13,13 +13,14 @@ use arrow::{
     error::ArrowError,
 };
 use gumshoe_api::graph::v1::DeadLetterRecord;
-use gumshoe_enrich::Places;
 use gumshoe_lake::{DataFile, LakeError, Table, encode, table};
-use gumshoe_model::{EntityType, Measures, RecordKind, Relation, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_model::{EntityType, RecordKind, Relation, Timestamp, time::MICROS_PER_DAY};
 use gumshoe_records::columns::{EventRow, EventRows};
-use hashbrown::HashMap;
+use crate::extract::{EntityRow, FindingAt, Graph, Text};
 
-use crate::extract::{EdgeKey, EntityRow, FindingAt, Graph, Text};
+mod edges;
+
+pub(crate) use edges::edges;
 
 /// One batch of a group as it was received.
 #[derive(Debug)]
@@ -106,91 +107,6 @@ fn links(links: &ListArray) -> Result<ArrayRef, ArrowError> {
     Ok(Arc::new(ListArray::try_new(field, links.offsets().clone(), Arc::new(StructArray::try_new(fields, columns, None)?), None)?))
 }
 
-/// The files of edges, one a day, each sorted by entity.
-pub(crate) fn edges(graph: &mut Graph<'_>, places: &Places) -> Result<Vec<DataFile>, LakeError> {
-    let ranks = ranks(graph);
-    let rank = |text: Text| ranks.get(text as usize).copied().unwrap_or_default();
-    let mut days: BTreeMap<i64, Vec<(EdgeKey, Measures)>> = BTreeMap::new();
-    for (key, measures) in std::mem::take(&mut graph.edges) {
-        days.entry(key.hour.div_euclid(24)).or_default().push((key, measures));
-    }
-    let mut located: HashMap<Text, (String, i64)> = HashMap::new();
-    let mut files = Vec::with_capacity(days.len());
-    for (day, mut rows) in days {
-        rows.sort_unstable_by_key(|(key, _)| {
-            let all = key.dimensions;
-            (
-                (kind_rank(key.entity.kind), rank(key.entity.id), kind_rank(key.peer.kind), rank(key.peer.id), key.relation.as_str(), key.hour, key.out),
-                (rank(all.operation), rank(all.address), rank(all.user_agent), rank(all.error), all.port, all.protocol),
-            )
-        });
-        for (key, _) in &rows {
-            let text = key.dimensions.address;
-            if !located.contains_key(&text) {
-                let place = graph.address(text).map(|address: IpAddr| places.lookup(address));
-                located
-                    .insert(text, place.map_or((String::new(), 0), |place| (place.country.unwrap_or_default().to_string(), i64::from(place.asn.unwrap_or(0)))));
-            }
-        }
-        files.push(encode(Table::Edges, Some(day), &[edge_rows(graph, &rows, &located)?])?);
-    }
-    Ok(files)
-}
-
-/// The alphabetical rank of every text, so that rows are sorted by numbers.
-fn ranks(graph: &Graph<'_>) -> Vec<u32> {
-    let mut order: Vec<Text> = (0..Text::try_from(graph.texts.len()).unwrap_or(Text::MAX)).collect();
-    order.sort_unstable_by(|one, other| graph.texts.get(*one).cmp(graph.texts.get(*other)));
-    let mut ranks = vec![0; order.len()];
-    for (rank, text) in (0_u32..).zip(order) {
-        if let Some(slot) = ranks.get_mut(text as usize) {
-            *slot = rank;
-        }
-    }
-    ranks
-}
-
-/// Types sort by their names, as readers compare them.
-fn kind_rank(kind: EntityType) -> &'static str {
-    kind.as_str()
-}
-
-fn edge_rows(graph: &Graph<'_>, rows: &[(EdgeKey, Measures)], located: &HashMap<Text, (String, i64)>) -> Result<RecordBatch, ArrowError> {
-    let texts = |get: &dyn Fn(&EdgeKey) -> Text| text_column(rows.iter().map(|(key, _)| graph.texts.get(get(key))));
-    let words = |get: &dyn Fn(&EdgeKey) -> &'static str| text_column(rows.iter().map(|(key, _)| get(key)));
-    let counts = |get: &dyn Fn(&Measures) -> u64| Arc::new(rows.iter().map(|(_, measures)| Some(signed(get(measures)))).collect::<Int64Array>()) as ArrayRef;
-    let numbers = |get: &dyn Fn(&EdgeKey) -> i32| Arc::new(Int32Array::from_iter_values(rows.iter().map(|(key, _)| get(key)))) as ArrayRef;
-    let place = |key: &EdgeKey| located.get(&key.dimensions.address);
-    RecordBatch::try_new(
-        Table::Edges.schema(),
-        vec![
-            times(rows.iter().map(|(key, _)| gumshoe_model::Hour(key.hour).start().0)),
-            words(&|key| key.entity.kind.as_str()),
-            texts(&|key| key.entity.id),
-            words(&|key| if key.out { "out" } else { "in" }),
-            words(&|key| key.relation.as_str()),
-            words(&|key| key.peer.kind.as_str()),
-            texts(&|key| key.peer.id),
-            texts(&|key| key.dimensions.operation),
-            texts(&|key| key.dimensions.address),
-            text_column(rows.iter().map(|(key, _)| place(key).map_or("", |(country, _)| country.as_str()))),
-            Arc::new(Int64Array::from_iter_values(rows.iter().map(|(key, _)| place(key).map_or(0, |(_, asn)| *asn)))),
-            texts(&|key| key.dimensions.user_agent),
-            texts(&|key| key.dimensions.error),
-            numbers(&|key| key.dimensions.port),
-            numbers(&|key| key.dimensions.protocol),
-            counts(&|measures| measures.count),
-            counts(&|measures| measures.errors),
-            counts(&|measures| measures.bytes_in),
-            counts(&|measures| measures.bytes_out),
-            counts(&|measures| measures.packets_in),
-            counts(&|measures| measures.packets_out),
-            times(rows.iter().map(|(_, measures)| measures.first.0)),
-            times(rows.iter().map(|(_, measures)| measures.last.0)),
-        ],
-    )
-}
-
 /// The file of entities; `None` if there are none.
 pub(crate) fn entities(graph: &Graph<'_>) -> Result<Option<DataFile>, LakeError> {
     if graph.entities.is_empty() {
@@ -198,7 +114,7 @@ pub(crate) fn entities(graph: &Graph<'_>) -> Result<Option<DataFile>, LakeError>
     }
     let text = |text: Text| graph.texts.get(text);
     let mut rows: Vec<(&EntityRow, &(i64, i64))> = graph.entities.iter().collect();
-    rows.sort_unstable_by_key(|(row, _)| (kind_rank(row.node.kind), text(row.node.id), text(row.name), text(row.alias), text(row.account)));
+    rows.sort_unstable_by_key(|(row, _)| (row.node.kind.as_str(), text(row.node.id), text(row.name), text(row.alias), text(row.account)));
     let columns: Vec<ArrayRef> = vec![
         text_column(rows.iter().map(|(row, _)| row.node.kind.as_str())),
         text_column(rows.iter().map(|(row, _)| text(row.node.id))),

@@ -14,6 +14,7 @@ use gumshoe_api::{
         principal_service_client::PrincipalServiceClient,
     },
 };
+use gumshoe_runtime::http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES};
 use secrecy::{ExposeSecret as _, SecretString};
 use tonic::{
     Request, Status,
@@ -40,7 +41,6 @@ const RENEW_BEFORE: Duration = Duration::from_secs(120);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// Answers such as a page of a thousand records with their text are larger than tonic's default.
 const MAX_ANSWER: usize = 256 << 20;
-const STREAM_WINDOW_BYTES: u32 = 4 << 20;
 
 /// A channel whose calls carry the bearer token.
 pub type Authorized = InterceptedService<Channel, Bearer>;
@@ -216,7 +216,8 @@ async fn channel(endpoint: &str, remote: &Remote) -> Result<Channel, Failure> {
         .map_err(unusable)?
         .connect_timeout(CONNECT_TIMEOUT)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(4 * STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
         .http2_keep_alive_interval(Duration::from_secs(30))
         .tcp_nodelay(true);
     if endpoint.starts_with("https:") {

@@ -182,12 +182,31 @@ async fn a_stalled_graph_stops_the_sender() {
         }
     })
     .await;
-    // HTTP/2 windows of 2 MiB on each side, waiting pieces, parts: far from all of it.
+    // HTTP/2 windows of 512 KiB on each side, waiting pieces, parts: far from all of it.
     assert!(stuck < 16 << 20 && stuck < total / 4, "{stuck} of {total} bytes were taken");
     assert!(!sending.is_finished());
     world.graph.stall(false);
     let result = sending.await.unwrap();
     assert_eq!(result.events, records as u64);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_large_batches_over_one_connection_do_not_stop_each_other() {
+    let (world, graph) = (World::new().await, graph(1));
+    let ingest = world
+        .ingest(|config| {
+            config.batches.parallel_streams = 1;
+            config.batches.stream_idle_seconds = 5;
+        })
+        .await;
+    // One batch is read at a time; what waits fills its own stream's window, and must not fill the connection's.
+    let client = ingest.client(&graph);
+    let sending = (0..24).map(|number| {
+        let (mut client, graph) = (client.clone(), graph.clone());
+        tokio::spawn(async move { send_batch(&mut client, &graph, &format!("batch-{number}"), &trail(6_000), 256 << 10).await.events })
+    });
+    let events: u64 = futures::future::join_all(sending).await.into_iter().map(Result::unwrap).sum();
+    assert_eq!(events, 24 * 6_000);
 }
 
 #[tokio::test(flavor = "multi_thread")]
