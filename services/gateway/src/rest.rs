@@ -116,7 +116,7 @@ impl Parts {
         let _permit = self.permits.try_acquire().map_err(|_| status::resource_exhausted("too many calls in progress", Duration::from_secs(1)))?;
         let body = self.read_body(head, body).await?;
         let mut facts = self.facts(head, correlation);
-        let (identity, signed_region) = self.authenticate(head, &body, SERVICE, &facts).await.map_err(|unbelieved| refusal_of(unbelieved))?;
+        let (identity, signed_region) = self.authenticate(head, &body, SERVICE, &facts).await.map_err(refusal_of)?;
         facts.region = signed_region.unwrap_or(&self.region);
         let query = head.uri.query().unwrap_or_default();
         let call = Call { parts: self, operation, identity, facts, correlation, deadline, signed_region, tagged, query, body: &body };

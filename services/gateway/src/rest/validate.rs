@@ -11,12 +11,14 @@ use super::error::{ApiError, ErrorCode, Kind};
 const MAX_TOLD: usize = 10;
 const MAX_SHOWN: usize = 100;
 
+/// A regular expression as the model has it, and a matcher for it.
+type Pattern = (&'static str, fn(&str) -> bool);
+
 /// What a text must be.
 pub struct Text {
     min: usize,
     max: usize,
-    /// The regular expression as the model has it, and a matcher for it.
-    pattern: Option<(&'static str, fn(&str) -> bool)>,
+    pattern: Option<Pattern>,
     /// Never shown.
     sensitive: bool,
 }

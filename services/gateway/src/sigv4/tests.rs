@@ -9,7 +9,7 @@ use super::*;
 const SECRET: &str = "synthetic/secret+for/vectors";
 const NOW: &str = "2024-06-30T12:00:00Z";
 
-#[derive(Deserialize, Clone)]
+#[derive(Debug, Clone, Deserialize)]
 struct Vector {
     name: String,
     method: String,
@@ -235,17 +235,16 @@ fn signed_request() -> impl Strategy<Value = Vector> {
     let segment = "[a-zA-Z0-9:/ %+=é~-]{1,12}".prop_map(|text| format!("s{text}"));
     let text = "[ -~é]{0,10}";
     (
-        prop_oneof!["GET", "POST", "DELETE"].prop_map(|method: String| method),
+        prop::sample::select(vec!["GET", "POST", "DELETE"]),
         prop::collection::vec(segment, 1..4),
         prop::collection::vec((text, text).prop_map(|(name, value)| (format!("q{name}"), value)), 0..4),
         prop::collection::vec(("[a-c]{1,2}", "[ -~]{0,12}".prop_map(|value| value.trim().to_owned())), 0..4),
         ".{0,40}",
     )
-        .prop_map(|(method, segments, query, headers, body): (String, Vec<String>, Vec<(String, String)>, Vec<(String, String)>, String)| {
+        .prop_map(|(method, segments, query, mut headers, body)| {
             // Values of one name keep their order in the request, which is sorted here.
-            let mut headers = headers;
             headers.sort();
-            sign(&method, &segments, &query, &headers, body.as_bytes())
+            sign(method, &segments, &query, &headers, body.as_bytes())
         })
 }
 
