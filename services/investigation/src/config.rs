@@ -1,6 +1,6 @@
 //! Configuration of investigation.
 
-use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust};
+use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust, Upstream};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -11,10 +11,15 @@ use url::Url;
 pub struct Config {
     /// Where to listen.
     pub listen: Listen,
-    /// Whose calls are accepted: `gateway`.
+    /// Whose calls are accepted, `gateway`, and the key that calls to the graph are signed with, which is required.
     pub trust: Trust,
     /// The database.
     pub store: Store,
+    /// The graph service.
+    pub graph: Upstream,
+    /// How investigations are worked off.
+    #[serde(default)]
+    pub investigations: Investigations,
     /// Key of page tokens, the same in every replica. Default: a random one.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "config::masked_option")]
     pub page_token_key: Option<SecretString>,
@@ -50,6 +55,30 @@ impl Store {
     }
 }
 
+/// How investigations are worked off. All fields have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Investigations {
+    /// Investigations of one graph that may run at once; more are refused. Default 10.
+    pub running_limit: u32,
+    /// Investigations that this process works on at once. Default 2.
+    pub parallel: usize,
+    /// After this long without a sign of life, others begin an investigation again. Default 60.
+    pub lease_seconds: u64,
+    /// How often investigations are looked for that other replicas have started or left. Default 5.
+    pub look_seconds: u64,
+    /// How long after a failed attempt the next one comes. Default 5.
+    pub retry_seconds: u64,
+    /// How long after its start an investigation fails if the graph service does not answer. Default 3600.
+    pub patience_seconds: u64,
+}
+
+impl Default for Investigations {
+    fn default() -> Self {
+        Self { running_limit: 10, parallel: 2, lease_seconds: 60, look_seconds: 5, retry_seconds: 5, patience_seconds: 3_600 }
+    }
+}
+
 impl Configuration for Config {
     const SERVICE: &'static str = "investigation";
 
@@ -60,6 +89,17 @@ impl Configuration for Config {
         }
         if self.store.connections == 0 {
             return Err(ConfigError::key("store.connections", "must be at least 1"));
+        }
+        if self.trust.signing_key.is_none() {
+            return Err(ConfigError::key("trust.signing_key", "is required: calls to the graph service are signed with it"));
+        }
+        let Investigations { running_limit, parallel, lease_seconds, look_seconds, .. } = &self.investigations;
+        for (key, zero) in
+            [("running_limit", *running_limit == 0), ("parallel", *parallel == 0), ("lease_seconds", *lease_seconds == 0), ("look_seconds", *look_seconds == 0)]
+        {
+            if zero {
+                return Err(ConfigError::key(format!("investigations.{key}"), "must be at least 1"));
+            }
         }
         Ok(())
     }

@@ -1,42 +1,62 @@
-//! Investigation: what analysts decide about findings.
+//! Investigation: what analysts decide about findings, and investigations of users and roles.
 //!
 //! | module | holds |
 //! |---|---|
 //! | [`verdict`] | verdicts and their rules |
-//! | [`store`] | where they are kept, in SQL |
-//! | [`rpc`] | the gRPC service |
+//! | [`investigation`] | investigations and their rules |
+//! | [`worker`] | working them off in the background, by several replicas |
+//! | [`evidence`], [`facts`] | what the graph knows of a subject, and how it is asked |
+//! | [`detectors`] | from these facts to indicators |
+//! | [`techniques`] | operations of AWS and the techniques of MITRE ATT&CK that they can be |
+//! | [`indicator`], [`severity`] | what was found, and how grave it is together |
+//! | [`store`] | where all of it is kept, in SQL |
+//! | [`rpc`] | the gRPC service, and the graph service's client |
 //! | [`config`], [`error`] | configuration and errors |
 
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use gumshoe_runtime::{PageTokens, Server, Shutdown, SystemClock, status::Chain};
+use gumshoe_runtime::{PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
+use tokio::{net::TcpListener, sync::Notify};
 
 pub mod config;
+pub mod detectors;
 pub mod error;
+pub mod evidence;
+pub mod facts;
+pub mod indicator;
+pub mod investigation;
 pub mod rpc;
+pub mod severity;
 pub mod store;
+pub mod techniques;
 pub mod verdict;
+pub mod worker;
 
 pub use config::Config;
 pub use error::Error;
 
-use rpc::Investigation;
+use rpc::{Investigation, graph::Graphs};
 use store::{Store as _, sql::SqlStore};
+use worker::Worker;
 
 /// The service's name, to which tokens are addressed.
 pub const SERVICE: &str = "investigation";
 
-/// Opens the store, whose schema must be up to date, and serves until shutdown is requested.
+/// Opens the store, whose schema must be up to date, serves, and works investigations off until shutdown is requested.
 ///
 /// # Errors
 /// [`Error`].
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let verifier = config.trust.verifier(SERVICE)?;
+    let signer = config.trust.signer(SERVICE)?.ok_or(Error::NoSigningKey)?;
+    let graphs = Graphs::new(PrincipalChannel::connect_lazy(&config.graph, "graph")?, signer);
     let store = Arc::new(SqlStore::open(&config.store).await?);
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
-    let investigation = Investigation::new(store.clone(), Arc::new(SystemClock), page_tokens);
+    let (clock, wake) = (Arc::new(SystemClock), Arc::new(Notify::new()));
+    let worker = Worker::new(store.clone(), graphs, clock.clone(), config.investigations.clone(), wake.clone());
+    let investigation = Investigation::new(store.clone(), clock, page_tokens, config.investigations.running_limit, wake);
     let ready = {
         let store = store.clone();
         move || {
@@ -44,21 +64,22 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
             async move { store.ready().await.map_err(|error| Chain(&error).to_string()) }.boxed()
         }
     };
-    let close = move || {
-        async move {
-            store.close().await;
-            Ok(())
-        }
-        .boxed()
+    // Work also ends when the server has failed, but nothing else of the process does.
+    let shutdown = shutdown.child();
+    let serving = async {
+        let served = Server::new(SERVICE, verifier, shutdown.clone())
+            .options(&config.server)
+            .health_names(rpc::NAMES)
+            .ready_check(ready)
+            .serve(listener, investigation.routes(config.server.max_message_bytes))
+            .await;
+        shutdown.trigger();
+        served
     };
-    Server::new(SERVICE, config.trust.verifier(SERVICE)?, shutdown)
-        .options(&config.server)
-        .health_names(rpc::NAMES)
-        .ready_check(ready)
-        .on_flush("store", close)
-        .serve(listener, investigation.routes(config.server.max_message_bytes))
-        .await?;
-    Ok(())
+    // In one future, so that who drops it ends both.
+    let (served, ()) = tokio::join!(serving, worker.run(shutdown.clone()));
+    store.close().await;
+    Ok(served?)
 }
 
 /// Brings the schema up to date; creates the file of SQLite if it is missing.

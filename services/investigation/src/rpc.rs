@@ -11,13 +11,17 @@ use gumshoe_api::{
 };
 use gumshoe_model::{GraphArn, Invalid};
 use gumshoe_runtime::{Caller, Clock, PageTokens, Scope};
+use tokio::sync::Notify;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
     error::Refusal,
     store::Store,
-    verdict::{FindingId, Kind, NewVerdict, Verdict},
+    verdict::{FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
+
+pub mod graph;
+mod investigations;
 
 /// Full name of the service, for health.
 pub const NAMES: &[&str] = &["gumshoe.investigation.v1.InvestigationService"];
@@ -34,13 +38,15 @@ pub struct Investigation {
     store: Arc<dyn Store>,
     clock: Arc<dyn Clock>,
     page_tokens: PageTokens,
+    running_limit: u32,
+    wake: Arc<Notify>,
 }
 
 impl Investigation {
-    /// Puts the parts together.
+    /// Puts the parts together. At most `running_limit` investigations of a graph run; `wake` is told of each new one.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, page_tokens: PageTokens) -> Self {
-        Self { store, clock, page_tokens }
+    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, page_tokens: PageTokens, running_limit: u32, wake: Arc<Notify>) -> Self {
+        Self { store, clock, page_tokens, running_limit, wake }
     }
 
     /// The service.
@@ -61,7 +67,7 @@ impl InvestigationService for Investigation {
             kind: Kind::from_proto(message.kind).ok_or_else(|| Refusal::field("kind", "is required and must be a known kind"))?,
             note: parsed("note", &message.note)?,
             author,
-            request: Some(message.request_id.as_str()).filter(|id| !id.is_empty()).map(|id| parsed("request_id", id)).transpose()?,
+            request: request_id(&message.request_id)?,
         };
         let verdict = self.store.create_verdict(&graph, &verdict, self.clock.now()).await.map_err(Refusal::from)?;
         Ok(Response::new(api::CreateVerdictResponse { verdict: Some(verdict_to_proto(&verdict)) }))
@@ -84,11 +90,7 @@ impl InvestigationService for Investigation {
         let graph = authorized(&request, "detective:SearchGraph", &request.get_ref().graph_arn)?;
         let message = request.into_inner();
         let finding: FindingId = parsed("finding_id", &message.finding_id)?;
-        let limit = match u32::try_from(message.page_size) {
-            Ok(0) => DEFAULT_PAGE,
-            Ok(size) if size <= MAX_PAGE => size,
-            _ => return Err(Refusal::field("page_size", format!("must be 0 to {MAX_PAGE}")).into()),
-        };
+        let limit = page_size(message.page_size, MAX_PAGE)?;
         let scope = Scope::new("ListVerdicts", &message.graph_arn, &message.finding_id);
         let before: Option<i64> = self.page_tokens.resume(&message.page_token, &scope)?;
         let mut verdicts = self.store.list_verdicts(&graph, &finding, before, limit + 1).await.map_err(Refusal::from)?;
@@ -100,6 +102,35 @@ impl InvestigationService for Investigation {
             _ => String::new(),
         };
         Ok(Response::new(api::ListVerdictsResponse { verdicts: verdicts.iter().map(verdict_to_proto).collect(), next_page_token }))
+    }
+
+    async fn start_investigation(&self, request: Request<api::StartInvestigationRequest>) -> Result<Response<api::StartInvestigationResponse>, Status> {
+        let graph = authorized(&request, "detective:StartInvestigation", &request.get_ref().graph_arn)?;
+        let principal = Caller::of(&request)?.principal.clone();
+        Ok(Response::new(self.start(&graph, principal, &request.into_inner()).await?))
+    }
+
+    async fn get_investigation(&self, request: Request<api::GetInvestigationRequest>) -> Result<Response<api::GetInvestigationResponse>, Status> {
+        let graph = authorized(&request, "detective:GetInvestigation", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.get(&graph, &request.into_inner()).await?))
+    }
+
+    async fn list_investigations(&self, request: Request<api::ListInvestigationsRequest>) -> Result<Response<api::ListInvestigationsResponse>, Status> {
+        let graph = authorized(&request, "detective:ListInvestigations", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.list(&graph, request.into_inner()).await?))
+    }
+
+    async fn update_investigation_state(
+        &self,
+        request: Request<api::UpdateInvestigationStateRequest>,
+    ) -> Result<Response<api::UpdateInvestigationStateResponse>, Status> {
+        let graph = authorized(&request, "detective:UpdateInvestigationState", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.update_state(&graph, &request.into_inner()).await?))
+    }
+
+    async fn list_indicators(&self, request: Request<api::ListIndicatorsRequest>) -> Result<Response<api::ListIndicatorsResponse>, Status> {
+        let graph = authorized(&request, "detective:ListIndicators", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.list_found(&graph, request.into_inner()).await?))
     }
 }
 
@@ -115,6 +146,18 @@ fn authorized<T>(request: &Request<T>, action: &str, graph_arn: &str) -> Result<
 
 fn parsed<T: FromStr<Err = Invalid>>(field: &str, value: &str) -> Result<T, Refusal> {
     value.parse().map_err(|error: Invalid| Refusal::Field(FieldError::new(field, error.reason)))
+}
+
+fn request_id(text: &str) -> Result<Option<RequestId>, Refusal> {
+    Some(text).filter(|text| !text.is_empty()).map(|text| parsed("request_id", text)).transpose()
+}
+
+fn page_size(size: i32, most: u32) -> Result<u32, Refusal> {
+    match u32::try_from(size) {
+        Ok(0) => Ok(DEFAULT_PAGE),
+        Ok(size) if size <= most => Ok(size),
+        _ => Err(Refusal::field("page_size", format!("must be 0 to {most}"))),
+    }
 }
 
 fn verdict_to_proto(verdict: &Verdict) -> api::Verdict {

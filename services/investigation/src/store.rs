@@ -1,14 +1,19 @@
-//! Where verdicts are kept.
+//! Where verdicts and investigations are kept.
 //!
-//! Each method is one transaction. Reads see every write that was acknowledged before. A graph's verdicts are seen
+//! Each method is one transaction. Reads see every write that was acknowledged before. What belongs to a graph is seen
 //! through that graph only.
 
 use std::collections::HashMap;
 
 use async_trait::async_trait;
-use gumshoe_model::{GraphArn, Timestamp};
+use gumshoe_model::{GraphArn, Severity, TimeWindow, Timestamp};
+use serde::{Deserialize, Serialize};
 
-use crate::verdict::{FindingId, NewVerdict, Verdict};
+use crate::{
+    indicator::{Indicator, Kind},
+    investigation::{Investigation, InvestigationId, NewInvestigation, State, Status, Subject},
+    verdict::{FindingId, NewVerdict, Verdict},
+};
 
 pub mod sql;
 
@@ -18,9 +23,15 @@ mod conformance;
 /// Why the store did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// The request id stands for another verdict.
-    #[error("the request id was used for another verdict")]
+    /// The request id stands for another call.
+    #[error("the request id was used for another call")]
     RequestReused,
+    /// So many investigations of the graph are running that no more may be started.
+    #[error("{0} investigations of this graph are running already")]
+    TooManyRunning(u32),
+    /// The graph has no such investigation.
+    #[error("the investigation does not exist")]
+    NotFound,
     /// The schema is not the one that this program needs.
     #[error("the schema has version {found}, but {expected} is needed: run `migrate`")]
     SchemaVersion {
@@ -39,7 +50,7 @@ pub enum StoreError {
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method; the others are named.
 #[async_trait]
-pub trait Store: Send + Sync + 'static {
+pub trait Store: Investigations + Send + Sync + 'static {
     /// Checks that the database answers and its schema fits: [`StoreError::SchemaVersion`] if not.
     async fn ready(&self) -> Result<(), StoreError>;
 
@@ -52,4 +63,144 @@ pub trait Store: Send + Sync + 'static {
 
     /// A finding's verdicts, latest first; those older than the one with sequence number `before`, if given.
     async fn list_verdicts(&self, graph: &GraphArn, finding: &FindingId, before: Option<i64>, limit: u32) -> Result<Vec<Verdict>, StoreError>;
+}
+
+/// Which investigations; what is absent allows all.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this severity.
+    pub severity: Option<Severity>,
+    /// Of this status.
+    pub status: Option<Status>,
+    /// Of this state.
+    pub state: Option<State>,
+    /// Of this user or role, by ARN.
+    pub entity_arn: Option<String>,
+    /// Started from here on.
+    pub from: Option<Timestamp>,
+    /// Started up to here, inclusive.
+    pub to: Option<Timestamp>,
+}
+
+/// By what investigations are sorted; those that are the same in it, by id.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Field {
+    /// The time at which they were started.
+    #[default]
+    CreateTime,
+    /// The severity, by gravity; those that have none are the least.
+    Severity,
+    /// The status, by name.
+    Status,
+}
+
+/// The order of a listing.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Order {
+    /// By what.
+    pub field: Field,
+    /// Whether the least comes first.
+    pub ascending: bool,
+}
+
+/// Where a page of investigations ends.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cursor {
+    /// The last one's value of the field sorted by.
+    pub value: i64,
+    /// Its id.
+    pub id: String,
+}
+
+/// An investigation given to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Claimed {
+    /// Its graph.
+    pub graph: GraphArn,
+    /// Its id.
+    pub id: InvestigationId,
+    /// Of whom.
+    pub subject: Subject,
+    /// Over which time.
+    pub scope: TimeWindow,
+    /// When it was started.
+    pub create_time: Timestamp,
+    /// How often it has been tried, this time included.
+    pub attempts: u32,
+}
+
+/// How an investigation ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// It could not be finished.
+    Failed,
+    /// It was.
+    Successful {
+        /// How grave it is.
+        severity: Severity,
+        /// What it has found, in order.
+        indicators: Vec<Indicator>,
+    },
+}
+
+/// The part of the store that holds investigations and hands them to workers.
+///
+/// A claim is a worker's until its lease ends; then another may have the investigation, and what the first one writes is
+/// passed over.
+#[async_trait]
+pub trait Investigations {
+    /// Starts an investigation, of which at most `running_limit` of a graph may run: [`StoreError::TooManyRunning`]. A
+    /// request id that the principal has used on the graph gives back the investigation started then, also to all but one
+    /// of several concurrent calls; [`StoreError::RequestReused`] if subject or scope differ.
+    async fn start_investigation(
+        &self,
+        graph: &GraphArn,
+        investigation: &NewInvestigation,
+        now: Timestamp,
+        running_limit: u32,
+    ) -> Result<InvestigationId, StoreError>;
+
+    /// One investigation: [`StoreError::NotFound`] if the graph has none of that id.
+    async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Investigation, StoreError>;
+
+    /// Investigations of a graph in order, after `after`, each with where a page would end with it.
+    async fn list_investigations(
+        &self,
+        graph: &GraphArn,
+        filter: &Filter,
+        order: Order,
+        after: Option<&Cursor>,
+        limit: u32,
+    ) -> Result<Vec<(Investigation, Cursor)>, StoreError>;
+
+    /// Archives an investigation or takes it back: [`StoreError::NotFound`] if the graph has none of that id.
+    async fn set_state(&self, graph: &GraphArn, id: &InvestigationId, state: State) -> Result<(), StoreError>;
+
+    /// What an investigation has found, in order, each with its place: those of a kind, if given, after the place `after`.
+    /// [`StoreError::NotFound`] if the graph has no investigation of that id.
+    async fn list_indicators(
+        &self,
+        graph: &GraphArn,
+        id: &InvestigationId,
+        kind: Option<Kind>,
+        after: Option<i64>,
+        limit: u32,
+    ) -> Result<Vec<(i64, Indicator)>, StoreError>;
+
+    /// Gives `worker` up to `limit` running investigations that nobody has, oldest first; nobody else gets them before
+    /// `until`. One call counts one attempt.
+    async fn claim(&self, worker: &str, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<Claimed>, StoreError>;
+
+    /// Prolongs a claim; `false` if the worker has lost it.
+    async fn renew(&self, worker: &str, claimed: &Claimed, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Gives a claim back, to be claimed again from `next_try` on; the attempt counts if `counts`.
+    async fn postpone(&self, worker: &str, claimed: &Claimed, next_try: Timestamp, counts: bool) -> Result<(), StoreError>;
+
+    /// Gives all claims of `worker` back at once; the attempts do not count.
+    async fn give_up(&self, worker: &str) -> Result<(), StoreError>;
+
+    /// Writes down how a claimed investigation ended, with what it has found; `false` if the worker has lost it, and then
+    /// nothing is written.
+    async fn finish(&self, worker: &str, claimed: &Claimed, outcome: &Outcome) -> Result<bool, StoreError>;
 }

@@ -83,6 +83,8 @@ macro_rules! conforms {
     };
 }
 
+mod investigations;
+
 conforms! {
     the_latest_verdict_is_in_force_and_the_history_stays,
     a_graph_sees_its_own_verdicts_only,
@@ -200,7 +202,7 @@ async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     assert_eq!(fixture.store.list_verdicts(&graph(1), &finding("f"), None, 10).await.unwrap().len(), 1);
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(fixture.config.url.as_str()).await.unwrap();
-    connection.execute("DELETE FROM investigation_migrations WHERE version = 2").await.unwrap();
-    assert!(matches!(fixture.store.ready().await, Err(StoreError::SchemaVersion { expected: 2, found: 1 })));
-    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { expected: 2, found: 1 })));
+    connection.execute("DELETE FROM investigation_migrations WHERE version = 5").await.unwrap();
+    assert!(matches!(fixture.store.ready().await, Err(StoreError::SchemaVersion { expected: 5, found: 4 })));
+    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { expected: 5, found: 4 })));
 }

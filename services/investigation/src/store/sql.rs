@@ -13,6 +13,7 @@ use crate::{
 };
 
 mod database;
+mod investigations;
 
 use database::{Connection, Database, Schema, failure};
 
@@ -22,6 +23,9 @@ const SCHEMA: Schema = Schema {
     steps: &[
         ("create judged findings", include_str!("../../migrations/0001_create_judged_findings.sql")),
         ("create verdicts", include_str!("../../migrations/0002_create_verdicts.sql")),
+        ("create investigated graphs", include_str!("../../migrations/0003_create_investigated_graphs.sql")),
+        ("create investigations", include_str!("../../migrations/0004_create_investigations.sql")),
+        ("create indicators", include_str!("../../migrations/0005_create_indicators.sql")),
     ],
 };
 
