@@ -8,7 +8,7 @@ use crate::{
     refuse::refused,
 };
 
-fn calls(numbers: std::ops::Range<u32>) -> Vec<String> {
+fn calls(numbers: std::ops::Range<u32>) -> Vec<serde_json::Value> {
     numbers.map(|number| Call::new(format!("c-{number}"), "2024-06-30T10:00:00Z", Who::User("alice")).json()).collect()
 }
 
