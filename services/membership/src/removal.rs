@@ -50,33 +50,35 @@ impl Remover {
 
     /// Works until shutdown.
     pub async fn run(self, shutdown: Shutdown) {
-        loop {
-            let step = tokio::select! {
-                () = shutdown.requested() => return,
-                step = self.step() => step,
-            };
-            match step {
+        while !shutdown.is_requested() {
+            match self.step(&shutdown).await {
                 Ok(true) => continue,
                 Ok(false) => {}
                 Err(error) => tracing::warn!(error = %Chain(&error), "removals of graphs cannot be read or noted"),
             }
             tokio::select! {
-                () = shutdown.requested() => return,
+                () = shutdown.requested() => {}
                 () = self.wake.notified() => {}
                 () = tokio::time::sleep(POLL) => {}
             }
         }
     }
 
-    /// Tries one removal that is due; `false` if there is none.
+    /// Tries one removal that is due; `false` if there is none. At shutdown it is given back, for another replica.
     ///
     /// # Errors
     /// [`StoreError`]; the removal is due again when its lease ends.
-    pub async fn step(&self) -> Result<bool, StoreError> {
+    pub async fn step(&self, shutdown: &Shutdown) -> Result<bool, StoreError> {
         let now = self.clock.now();
         let Some(removal) = self.store.claim_removal(now, later(now, LEASE)).await? else { return Ok(false) };
         let graph = &removal.graph;
-        let outcome = tokio::time::timeout(PATIENCE, self.lake.delete_graph(graph)).await;
+        let outcome = tokio::select! {
+            outcome = tokio::time::timeout(PATIENCE, self.lake.delete_graph(graph)) => outcome,
+            () = shutdown.requested() => {
+                self.store.postpone_removal(graph, now).await?;
+                return Ok(true);
+            }
+        };
         let now = self.clock.now();
         match outcome {
             Ok(Ok(())) if now < later(removal.request_time, SETTLE) => self.store.postpone_removal(graph, later(removal.request_time, SETTLE)).await?,

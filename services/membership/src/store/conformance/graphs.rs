@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Timestamp};
-use gumshoe_runtime::FixedClock;
+use gumshoe_runtime::{FixedClock, Shutdown};
 use tokio::sync::Notify;
 
 use super::{CORE, Fixture, NOW, account, conforms, graph_of, id, later, new_member, principal};
@@ -198,31 +198,31 @@ async fn data_is_removed_until_nothing_can_come_after(fixture: Fixture) {
     let clock = Arc::new(FixedClock::new(NOW));
     let lake = Arc::new(Failing { failures: Mutex::new(2), ..Failing::default() });
     let replica = || Remover::new(fixture.store.clone(), lake.clone(), clock.clone(), Arc::new(Notify::new()));
-    let (first, second) = (replica(), replica());
-    assert!(!first.step().await.unwrap());
+    let (first, second, running) = (replica(), replica(), Shutdown::new());
+    assert!(!first.step(&running).await.unwrap());
     fixture.store.delete_graph(&graph, NOW).await.unwrap();
-    assert!(first.step().await.unwrap());
-    assert!(!second.step().await.unwrap(), "a pause follows the failure");
+    assert!(first.step(&running).await.unwrap());
+    assert!(!second.step(&running).await.unwrap(), "a pause follows the failure");
     clock.advance(Duration::from_secs(1));
-    assert!(second.step().await.unwrap());
+    assert!(second.step(&running).await.unwrap());
     clock.advance(Duration::from_secs(1));
-    assert!(!first.step().await.unwrap(), "the pause grows");
+    assert!(!first.step(&running).await.unwrap(), "the pause grows");
     clock.advance(Duration::from_secs(1));
     assert!(lake.deleted.lock().unwrap().is_empty());
-    assert!(first.step().await.unwrap());
+    assert!(first.step(&running).await.unwrap());
     assert_eq!(lake.deleted.lock().unwrap().as_slice(), std::slice::from_ref(&graph));
-    assert!(!second.step().await.unwrap());
+    assert!(!second.step(&running).await.unwrap());
     // What was on its way then has arrived by now. A replica that dies over it keeps it for the lease.
     clock.set(Timestamp(NOW.0 + i64::try_from(SETTLE.as_micros()).unwrap()));
     let now = gumshoe_runtime::Clock::now(&*clock);
     let lease = Timestamp(now.0 + i64::try_from(LEASE.as_micros()).unwrap());
     fixture.store.claim_removal(now, lease).await.unwrap().unwrap();
-    assert!(!second.step().await.unwrap());
+    assert!(!second.step(&running).await.unwrap());
     clock.advance(LEASE);
-    assert!(second.step().await.unwrap());
+    assert!(second.step(&running).await.unwrap());
     assert_eq!(*lake.deleted.lock().unwrap(), [graph.clone(), graph]);
     clock.advance(SETTLE);
-    assert!(!first.step().await.unwrap(), "it is done");
+    assert!(!first.step(&running).await.unwrap(), "it is done");
 }
 
 async fn making_and_removing_at_once_is_in_some_order(fixture: Fixture) {
