@@ -13,6 +13,9 @@ use crate::{
     rpc::Failure,
 };
 
+/// The regions that Amazon Detective began with.
+const REGIONS: [&str; 5] = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"];
+
 /// Where each service listens.
 #[derive(Debug, Clone, Copy)]
 pub struct Addresses {
@@ -55,6 +58,9 @@ impl Configurations {
         let folders = arguments.source_directories.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
         let folders = folders.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::Usage(format!("--source-directory: {error}")))?;
 
+        // Its own region first: the default of what names none.
+        let mut regions = vec![installation.region.clone()];
+        regions.extend(REGIONS.map(str::to_owned).into_iter().filter(|region| *region != installation.region));
         let trust = || ("trust.issuers", text(&directory.issuers()));
         let mut graph = vec![trust(), ("lake.url", directory.lake_url()?), ("profiles.url", "memory://".to_owned())];
         for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
@@ -78,18 +84,20 @@ impl Configurations {
                     ("sources.allowed_directories", list(&folders)),
                 ],
             )?,
-            membership: load(
-                addresses.membership,
-                arguments,
-                vec![
+            membership: load(addresses.membership, arguments, {
+                let mut membership = vec![
                     trust(),
                     ("trust.signing_key", text(&directory.private_key("membership"))),
                     ("graph.url", url(addresses.graph)),
                     ("store.url", database("membership")?),
                     ("bearer.private_key", text(&directory.bearer_private_key())),
-                    ("regions", list(std::slice::from_ref(&installation.region))),
-                ],
-            )?,
+                    ("regions", list(&regions)),
+                    // One's own machine takes all that it is given.
+                    ("packages", list(&["EKS_AUDIT", "ASFF_SECURITYHUB_FINDING"].map(str::to_owned))),
+                ];
+                membership.extend(directory.secret_key().map(|path| ("secret_key_file", text(&path))));
+                membership
+            })?,
             investigation: load(
                 addresses.investigation,
                 arguments,
@@ -106,6 +114,7 @@ impl Configurations {
                 vec![
                     ("signing_key", text(&directory.private_key("gateway"))),
                     ("region", installation.region.clone()),
+                    ("regions", list(&regions)),
                     ("upstreams.ingest.url", url(addresses.ingest)),
                     ("upstreams.graph.url", url(addresses.graph)),
                     ("upstreams.membership.url", url(addresses.membership)),

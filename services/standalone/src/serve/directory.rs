@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use gumshoe_runtime::token::TokenSigner;
 use secrecy::ExposeSecret as _;
 use serde::{Deserialize, Serialize};
@@ -16,6 +17,8 @@ use crate::{credentials::write_private, rpc::Failure};
 
 /// The services that sign calls to others.
 const SIGNERS: [&str; 4] = ["gateway", "ingest", "membership", "investigation"];
+/// The key that secrets of access keys are encrypted under.
+const SECRETS: &str = "secrets.key";
 /// The key that bearer tokens are signed with.
 const BEARER: &str = "bearer";
 
@@ -84,7 +87,13 @@ impl Directory {
                 self.write(&public, &signer.public_pem())?;
             }
         }
-        Ok(())
+        let secrets = self.keys().join(SECRETS);
+        if secrets.exists() { Ok(()) } else { self.write(&secrets, &STANDARD.encode(rand::random::<[u8; 32]>())) }
+    }
+
+    /// The key that secrets of access keys are encrypted under, once it is made.
+    pub fn secret_key(&self) -> Option<PathBuf> {
+        Some(self.keys().join(SECRETS)).filter(|path| path.exists())
     }
 
     /// What was decided on first start; `None` before.
@@ -196,11 +205,14 @@ mod tests {
         for name in SIGNERS.into_iter().chain([BEARER]) {
             assert_eq!(fs::metadata(directory.private_key(name)).unwrap().permissions().mode() & 0o777, 0o600);
         }
+        let secrets = fs::read(directory.secret_key().unwrap()).unwrap();
+        assert_eq!(fs::metadata(directory.secret_key().unwrap()).unwrap().permissions().mode() & 0o777, 0o600);
         // A start that died between the two halves.
         fs::remove_file(&public).unwrap();
         directory.make_keys().unwrap();
         assert_eq!(fs::read(directory.private_key("gateway")).unwrap(), key);
         assert_eq!(fs::read(&public).unwrap(), first);
+        assert_eq!(fs::read(directory.secret_key().unwrap()).unwrap(), secrets);
     }
 
     #[test]
