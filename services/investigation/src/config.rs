@@ -93,10 +93,14 @@ impl Configuration for Config {
         if self.trust.signing_key.is_none() {
             return Err(ConfigError::key("trust.signing_key", "is required: calls to the graph service are signed with it"));
         }
-        let Investigations { running_limit, parallel, lease_seconds, look_seconds, .. } = &self.investigations;
-        for (key, zero) in
-            [("running_limit", *running_limit == 0), ("parallel", *parallel == 0), ("lease_seconds", *lease_seconds == 0), ("look_seconds", *look_seconds == 0)]
-        {
+        let Investigations { running_limit, parallel, lease_seconds, look_seconds, retry_seconds, .. } = self.investigations;
+        for (key, zero) in [
+            ("running_limit", running_limit == 0),
+            ("parallel", parallel == 0),
+            ("lease_seconds", lease_seconds == 0),
+            ("look_seconds", look_seconds == 0),
+            ("retry_seconds", retry_seconds == 0),
+        ] {
             if zero {
                 return Err(ConfigError::key(format!("investigations.{key}"), "must be at least 1"));
             }

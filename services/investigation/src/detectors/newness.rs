@@ -61,7 +61,8 @@ mod tests {
         facts.account.countries = vec![seen("BR", true), seen("JP", false)];
         let address = |name: &str, country: &str, count: u64| Seen { country: country.to_owned(), count, ..seen(name, true) };
         facts.habits.addresses = vec![address("203.0.113.1", "BR", 3), address("203.0.113.2", "BR", 7), address("203.0.113.3", "DE", 9)];
-        let place = |place: &str, address: &str, new_for_account| Indicator::NewGeolocation { place: place.to_owned(), address: address.to_owned(), new_for_account };
+        let place =
+            |place: &str, address: &str, new_for_account| Indicator::NewGeolocation { place: place.to_owned(), address: address.to_owned(), new_for_account };
         assert_eq!(detect_places(&facts), [place("BR", "203.0.113.2", true), place("JP", "", false)]);
     }
 

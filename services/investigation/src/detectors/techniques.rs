@@ -166,11 +166,7 @@ mod tests {
         ];
         assert_eq!(
             seen_in(&detect(&facts)),
-            [
-                ("T1136.003", "CreateUser", "203.0.113.9", 2, 1),
-                ("T1562.008", "DeleteTrail", "", 1, 0),
-                ("T1136.003", "CreateUser", "198.51.100.1", 0, 1),
-            ]
+            [("T1136.003", "CreateUser", "203.0.113.9", 2, 1), ("T1562.008", "DeleteTrail", "", 1, 0), ("T1136.003", "CreateUser", "198.51.100.1", 0, 1),]
         );
     }
 

@@ -130,7 +130,9 @@ mod tests {
     fn slow_failed_and_placeless_calls_are_no_travel() {
         let failed = Call { failed: true, ..from(8 * HOUR, ABROAD) };
         let other = Call { actor: "role_session:AROAEXAMPLE:bob".to_owned(), ..from(8 * HOUR, ABROAD) };
-        for innocent in [from(7 * HOUR + 3 * HOUR, ABROAD), failed, other, from(8 * HOUR, "10.0.0.1"), from(8 * HOUR, "ec2.amazonaws.com"), from(8 * HOUR, HOME)] {
+        for innocent in
+            [from(7 * HOUR + 3 * HOUR, ABROAD), failed, other, from(8 * HOUR, "10.0.0.1"), from(8 * HOUR, "ec2.amazonaws.com"), from(8 * HOUR, HOME)]
+        {
             assert_eq!(detect(&facts(vec![from(7 * HOUR, HOME), innocent.clone()])), [], "{innocent:?}");
         }
     }

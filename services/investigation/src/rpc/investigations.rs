@@ -28,12 +28,7 @@ impl Investigation {
     ) -> Result<api::StartInvestigationResponse, Refusal> {
         let now = self.clock.now();
         let scope = window_from_proto("scope", message.scope.as_ref())?.ok_or_else(|| Refusal::field("scope", "is required"))?;
-        let started = NewInvestigation {
-            subject: parsed("entity_arn", &message.entity_arn)?,
-            scope,
-            principal,
-            request: request_id(&message.request_id)?,
-        };
+        let started = NewInvestigation { subject: parsed("entity_arn", &message.entity_arn)?, scope, principal, request: request_id(&message.request_id)? };
         investigation::check_scope(scope, now).map_err(|reason| Refusal::field("scope", reason))?;
         let id = self.store.start_investigation(graph, &started, now, self.running_limit).await?;
         self.wake.notify_one();

@@ -187,7 +187,11 @@ mod tests {
         check(
             trusts_outsiders,
             &[trust(json!("*")), trust(json!({ "AWS": ["111122223333", "999988887777"] })), trust(json!({ "AWS": "arn:aws:iam::999988887777:root" }))],
-            &[trust(json!({ "Service": "ec2.amazonaws.com" })), trust(json!({ "AWS": "arn:aws:iam::111122223333:root" })), trust(json!({ "AWS": "AIDAEXAMPLE" }))],
+            &[
+                trust(json!({ "Service": "ec2.amazonaws.com" })),
+                trust(json!({ "AWS": "arn:aws:iam::111122223333:root" })),
+                trust(json!({ "AWS": "AIDAEXAMPLE" })),
+            ],
         );
         check(
             permits_outsiders,

@@ -1,7 +1,10 @@
 //! The table, by tactic.
 
 use super::{
-    Tactic::{self, Collection, CredentialAccess, DefenseEvasion, Discovery, Execution, Exfiltration, Impact, InitialAccess, LateralMovement, Persistence, PrivilegeEscalation},
+    Tactic::{
+        self, Collection, CredentialAccess, DefenseEvasion, Discovery, Execution, Exfiltration, Impact, InitialAccess, LateralMovement, Persistence,
+        PrivilegeEscalation,
+    },
     Technique,
     When::{self, Always, Burst, If, New},
     requests,
@@ -203,9 +206,30 @@ pub const TABLE: &[Technique] = &[
     row("rds", "RestoreDBInstanceFromDBSnapshot", Collection, "T1530", "Copied a database, for the first time", New),
     row("dynamodb", "ExportTableToPointInTime", Collection, "T1530", "Exported a table, for the first time", New),
     row("ec2", "ModifyImageAttribute", Exfiltration, "T1537", "Shared an image with another account, or with everybody", If(requests::shares_with_outsiders)),
-    row("ec2", "ModifySnapshotAttribute", Exfiltration, "T1537", "Shared a disk's copy with another account, or with everybody", If(requests::shares_with_outsiders)),
-    row("rds", "ModifyDBSnapshotAttribute", Exfiltration, "T1537", "Shared a database's copy with another account, or with everybody", If(requests::shares_with_outsiders)),
-    row("rds", "ModifyDBClusterSnapshotAttribute", Exfiltration, "T1537", "Shared a database's copy with another account, or with everybody", If(requests::shares_with_outsiders)),
+    row(
+        "ec2",
+        "ModifySnapshotAttribute",
+        Exfiltration,
+        "T1537",
+        "Shared a disk's copy with another account, or with everybody",
+        If(requests::shares_with_outsiders),
+    ),
+    row(
+        "rds",
+        "ModifyDBSnapshotAttribute",
+        Exfiltration,
+        "T1537",
+        "Shared a database's copy with another account, or with everybody",
+        If(requests::shares_with_outsiders),
+    ),
+    row(
+        "rds",
+        "ModifyDBClusterSnapshotAttribute",
+        Exfiltration,
+        "T1537",
+        "Shared a database's copy with another account, or with everybody",
+        If(requests::shares_with_outsiders),
+    ),
     row("s3", "PutBucketPolicy", Exfiltration, "T1537", "Let everybody into a bucket", If(requests::public_bucket_policy)),
     row("s3", "PutBucketAcl", Exfiltration, "T1537", "Let everybody into a bucket or object", If(requests::public_grant)),
     row("s3", "PutObjectAcl", Exfiltration, "T1537", "Let everybody into a bucket or object", If(requests::public_grant)),

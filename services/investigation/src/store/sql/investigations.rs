@@ -164,10 +164,8 @@ impl Investigations for SqlStore {
             condition.text += &format!(" AND ({column}, investigation_id) {later} ({value}, {id})");
         }
         let limit = condition.place(Value::Number(i64::from(limit)));
-        let statement = format!(
-            "SELECT {COLUMNS} FROM investigations WHERE {} ORDER BY {column} {direction}, investigation_id {direction} LIMIT {limit}",
-            condition.text
-        );
+        let statement =
+            format!("SELECT {COLUMNS} FROM investigations WHERE {} ORDER BY {column} {direction}, investigation_id {direction} LIMIT {limit}", condition.text);
         // Safe: only names of columns and numbers of places were put into the text.
         let query = bound(sqlx::query(AssertSqlSafe(statement)).persistent(false), condition.values);
         let rows = query.fetch_all(&self.0.pool).await.map_err(failure)?;
@@ -280,7 +278,8 @@ impl Investigations for SqlStore {
     }
 
     async fn give_up(&self, worker: &str) -> Result<(), StoreError> {
-        let statement = "UPDATE investigations SET worker = '', lease_expires = 0, attempts = attempts - 1 WHERE status = 'RUNNING' AND worker = $1 AND worker <> ''";
+        let statement =
+            "UPDATE investigations SET worker = '', lease_expires = 0, attempts = attempts - 1 WHERE status = 'RUNNING' AND worker = $1 AND worker <> ''";
         sqlx::query(statement).bind(worker).execute(&self.0.pool).await.map_err(failure)?;
         Ok(())
     }

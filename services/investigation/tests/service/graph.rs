@@ -1,0 +1,236 @@
+//! A graph service that says what a test has told it, and stalls, fails or is down when told to.
+
+use std::{
+    collections::HashMap,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard},
+};
+
+use futures::Stream;
+use gumshoe_api::{
+    common::v1::{EntityKey, EntityType, TimeRange},
+    convert::{time_from_proto, time_to_proto, window_from_proto},
+    graph::v1::{
+        self as proto, Activity, ActivityList, EntityProfile, Event, FindingSummary, Measures, Neighbor, Place,
+        graph_service_server::{GraphService, GraphServiceServer},
+    },
+};
+use gumshoe_model::Timestamp;
+use gumshoe_runtime::{Caller, Server, ServerOptions, Shutdown, TokenVerifier};
+use gumshoe_testkit::Keys;
+use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
+use tonic::{Code, Request, Response, Status, service::Routes};
+use url::Url;
+
+/// What the graph holds, and what became of calls.
+#[derive(Default)]
+pub struct Told {
+    /// Profiles by entity id, whatever the scope.
+    pub profiles: HashMap<String, EntityProfile>,
+    /// The profile of the time before [`Self::before_from`], by entity id.
+    pub before: HashMap<String, EntityProfile>,
+    /// Records, of whomever; latest first.
+    pub events: Vec<Event>,
+    /// Findings, of whomever.
+    pub findings: Vec<FindingSummary>,
+    /// Addresses by finding.
+    pub addresses: HashMap<String, String>,
+    /// What calls are answered with instead.
+    pub failure: Option<Status>,
+    /// Calls so far.
+    pub calls: usize,
+    /// The scopes that profiles were asked for.
+    pub scopes: Vec<(String, TimeRange)>,
+    /// Whether each listing of records wanted their text, by operation.
+    pub records: HashMap<String, bool>,
+}
+
+#[derive(Clone)]
+pub struct FakeGraph {
+    told: Arc<Mutex<Told>>,
+    stalled: Arc<watch::Sender<bool>>,
+    running: Arc<Mutex<Option<JoinHandle<()>>>>,
+    issuers: std::path::PathBuf,
+    pub url: Url,
+}
+
+impl FakeGraph {
+    pub async fn start(keys: &Keys) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let fake = Self { told: Arc::default(), stalled: Arc::new(watch::Sender::new(false)), running: Arc::default(), issuers: keys.issuers(), url };
+        fake.serve(listener);
+        fake
+    }
+
+    fn serve(&self, listener: TcpListener) {
+        let verifier = Arc::new(TokenVerifier::from_directory("graph", &self.issuers).unwrap());
+        let routes = Routes::new(GraphServiceServer::new(self.clone()));
+        let server = Server::new("graph", verifier, Shutdown::new()).options(&ServerOptions { timeout_seconds: 300, ..ServerOptions::default() });
+        let running = tokio::spawn(async move { server.serve(listener, routes).await.unwrap() });
+        *self.running.lock().unwrap() = Some(running);
+    }
+
+    /// Nobody answers at its address any more.
+    pub async fn down(&self) {
+        let running = self.running.lock().unwrap().take().unwrap();
+        running.abort();
+        assert!(running.await.unwrap_err().is_cancelled());
+    }
+
+    /// It answers again, at the same address.
+    pub async fn up(&self) {
+        let address = format!("127.0.0.1:{}", self.url.port().unwrap());
+        self.serve(TcpListener::bind(address).await.unwrap());
+    }
+
+    pub fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap()
+    }
+
+    /// Whether calls wait.
+    pub fn stall(&self, stalled: bool) {
+        self.stalled.send_replace(stalled);
+    }
+
+    /// Waits, fails, or lets a call through.
+    async fn admit<T>(&self, request: Request<T>, arn: impl Fn(&T) -> &str) -> Result<T, Status> {
+        let caller = Caller::of(&request)?.clone();
+        caller.require_issuer(&["investigation"])?;
+        assert_eq!((caller.principal.as_str(), caller.action.as_str()), ("service:investigation", "detective:SearchGraph"));
+        let body = request.into_inner();
+        caller.require_graph(arn(&body))?;
+        self.told().calls += 1;
+        self.stalled.subscribe().wait_for(|stalled| !stalled).await.unwrap();
+        match self.told().failure.clone() {
+            Some(failure) => Err(failure),
+            None => Ok(body),
+        }
+    }
+}
+
+fn contains(scope: Option<&TimeRange>, time: Option<&prost_types::Timestamp>) -> bool {
+    let window = window_from_proto("scope", scope).unwrap();
+    window.is_none_or(|window| window.contains(time_from_proto("time", time.unwrap()).unwrap()))
+}
+
+/// A time as a message.
+pub fn time(time: i64) -> Option<prost_types::Timestamp> {
+    Some(time_to_proto(Timestamp(time)))
+}
+
+/// A value in a profile, seen `count` times.
+pub fn seen(name: &str, count: u64, new: bool) -> Activity {
+    Activity { name: name.to_owned(), measures: Some(Measures { successes: count, ..Measures::default() }), new_in_scope: new, ..Activity::default() }
+}
+
+/// An operation in a profile.
+pub fn operation(service: &str, name: &str, count: u64, new: bool) -> Activity {
+    Activity { service: format!("{service}.amazonaws.com"), ..seen(name, count, new) }
+}
+
+/// An address in a profile.
+pub fn address(name: &str, country: &str, (first, last): (i64, i64)) -> Activity {
+    let measures = Measures { successes: 5, first_time: time(first), last_time: time(last), ..Measures::default() };
+    Activity { place: Some(Place { country: country.to_owned(), ..Place::default() }), measures: Some(measures), ..seen(name, 0, false) }
+}
+
+pub fn list(items: Vec<Activity>) -> Option<ActivityList> {
+    Some(ActivityList { items, ..ActivityList::default() })
+}
+
+type Nothing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+fn unexpected<T>() -> Result<T, Status> {
+    Err(Status::new(Code::Unimplemented, "not asked for by investigation"))
+}
+
+#[tonic::async_trait]
+impl GraphService for FakeGraph {
+    async fn get_entity_profile(&self, request: Request<proto::GetEntityProfileRequest>) -> Result<Response<proto::GetEntityProfileResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        let (id, scope) = (body.entity.unwrap().id, body.scope.unwrap());
+        let mut told = self.told();
+        let asked_before = told.scopes.iter().any(|(known, first)| *known == id && first.start_time == scope.end_time);
+        let profiles = if asked_before { &told.before } else { &told.profiles };
+        let profile = profiles.get(&id).cloned();
+        told.scopes.push((id.clone(), scope));
+        let profile = profile.ok_or_else(|| Status::from(gumshoe_runtime::status::not_found("entity", &id)))?;
+        Ok(Response::new(proto::GetEntityProfileResponse { profile: Some(profile) }))
+    }
+
+    async fn list_events(&self, request: Request<proto::ListEventsRequest>) -> Result<Response<proto::ListEventsResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        let filter = body.filter.unwrap();
+        let mut told = self.told();
+        told.records.insert(filter.operation.clone(), !body.omit_raw);
+        let fits = |event: &&Event| {
+            let named = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
+            named(&filter.service, &event.service) && named(&filter.operation, &event.operation) && contains(filter.scope.as_ref(), event.time.as_ref())
+        };
+        // Pages of two, whatever is asked for.
+        let start: usize = body.page_token.parse().unwrap_or_default();
+        let mut events: Vec<Event> = told.events.iter().filter(fits).skip(start).take(3).cloned().collect();
+        let next_page_token = if events.len() == 3 { (start + 2).to_string() } else { String::new() };
+        events.truncate(2);
+        if body.omit_raw {
+            events.iter_mut().for_each(|event| event.raw.clear());
+        }
+        Ok(Response::new(proto::ListEventsResponse { events, next_page_token }))
+    }
+
+    async fn list_findings(&self, request: Request<proto::ListFindingsRequest>) -> Result<Response<proto::ListFindingsResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        assert!(body.entity.is_some() && body.scope.is_some());
+        Ok(Response::new(proto::ListFindingsResponse { findings: self.told().findings.clone(), ..Default::default() }))
+    }
+
+    async fn list_neighbors(&self, request: Request<proto::ListNeighborsRequest>) -> Result<Response<proto::ListNeighborsResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        let finding = body.entity.clone().unwrap();
+        assert_eq!((finding.r#type(), body.peer_type()), (EntityType::Finding, EntityType::IpAddress));
+        let neighbor = |id: &String| Neighbor { entity: Some(EntityKey { r#type: EntityType::IpAddress.into(), id: id.clone() }), ..Neighbor::default() };
+        let neighbors = self.told().addresses.get(&finding.id).map(neighbor).into_iter().collect();
+        Ok(Response::new(proto::ListNeighborsResponse { neighbors, ..Default::default() }))
+    }
+
+    async fn search_entities(&self, _: Request<proto::SearchEntitiesRequest>) -> Result<Response<proto::SearchEntitiesResponse>, Status> {
+        unexpected()
+    }
+
+    async fn get_role_chain(&self, _: Request<proto::GetRoleChainRequest>) -> Result<Response<proto::GetRoleChainResponse>, Status> {
+        unexpected()
+    }
+
+    type StreamEventsStream = Nothing<proto::StreamEventsResponse>;
+
+    async fn stream_events(&self, _: Request<proto::StreamEventsRequest>) -> Result<Response<Self::StreamEventsStream>, Status> {
+        unexpected()
+    }
+
+    async fn get_finding(&self, _: Request<proto::GetFindingRequest>) -> Result<Response<proto::GetFindingResponse>, Status> {
+        unexpected()
+    }
+
+    async fn get_risk(&self, _: Request<proto::GetRiskRequest>) -> Result<Response<proto::GetRiskResponse>, Status> {
+        unexpected()
+    }
+
+    async fn batch_get_risk(&self, _: Request<proto::BatchGetRiskRequest>) -> Result<Response<proto::BatchGetRiskResponse>, Status> {
+        unexpected()
+    }
+
+    async fn list_dead_letters(&self, _: Request<proto::ListDeadLettersRequest>) -> Result<Response<proto::ListDeadLettersResponse>, Status> {
+        unexpected()
+    }
+
+    async fn get_graph_statistics(&self, _: Request<proto::GetGraphStatisticsRequest>) -> Result<Response<proto::GetGraphStatisticsResponse>, Status> {
+        unexpected()
+    }
+
+    type StreamEdgesStream = Nothing<proto::StreamEdgesResponse>;
+
+    async fn stream_edges(&self, _: Request<proto::StreamEdgesRequest>) -> Result<Response<Self::StreamEdgesStream>, Status> {
+        unexpected()
+    }
+}
