@@ -166,7 +166,7 @@ fn signing_key(response: GetSigningKeyResponse) -> Result<SigningKey, NoKey> {
     let (issue_time, expire_time) = (time(&response.issue_time)?, time(&response.expire_time)?);
     let (arn, account) = (response.principal_arn.as_str(), response.account_id.as_str());
     let mut identity = if response.session_arn.is_empty() { Identity::permanent(arn, account) } else { Identity::session(&response.session_arn, arn, account) };
-    identity.user_id = Some(user_id(arn, &response.session_arn));
+    identity.user_id = Some(if response.user_id.is_empty() { user_id(arn) } else { response.user_id });
     identity.issue_time = issue_time.map(|time| time.to_string());
     if !response.session_policy.is_empty() {
         // INVARIANT: a policy that cannot be read must not be forgotten, so then there is no session.
@@ -176,15 +176,12 @@ fn signing_key(response: GetSigningKeyResponse) -> Result<SigningKey, NoKey> {
     Ok(SigningKey { key, identity: Arc::new(identity), expire_time })
 }
 
-/// `AIDA…` of a user, `AROA…:SESSION` of a role's session: the same for the same ARN.
-fn user_id(arn: &str, session: &str) -> String {
+/// `AIDA…` of a user: the same for the same ARN.
+fn user_id(arn: &str) -> String {
     const ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
     let digest = Sha256::digest(arn);
     let letters: String = digest.iter().take(16).filter_map(|byte| ALPHABET.get(usize::from(byte & 31))).map(|letter| char::from(*letter)).collect();
-    match session.rsplit_once('/') {
-        Some((_, name)) => format!("AROA{letters}:{name}"),
-        None => format!("AIDA{letters}"),
-    }
+    format!("AIDA{letters}")
 }
 
 #[cfg(test)]
@@ -234,6 +231,7 @@ mod tests {
             session_arn: "arn:aws:sts::111111111111:assumed-role/Reader/ann".to_owned(),
             issue_time: Some(time_to_proto(Timestamp(0))),
             expire_time: Some(time_to_proto(Timestamp(5_000_000))),
+            user_id: "AROAEXAMPLE:ann".to_owned(),
             session_policy: policy.to_owned(),
             ..permanent()
         }
@@ -297,7 +295,7 @@ mod tests {
         assert_eq!(identity.policies_of, "arn:aws:iam::111111111111:role/Reader");
         assert_eq!(identity.issue_time.as_deref(), Some("1970-01-01T00:00:00Z"));
         assert!(identity.is_session() && identity.session_policy.is_some());
-        assert!(identity.user_id.as_ref().is_some_and(|id| id.starts_with("AROA") && id.ends_with(":ann")));
+        assert_eq!(identity.user_id.as_deref(), Some("AROAEXAMPLE:ann"));
         clock.advance(Duration::from_secs(4));
         assert_eq!(keys.find(asked("a")).await.err(), Some(NoKey::Expired), "it is still kept, but has ended");
     }

@@ -214,6 +214,9 @@ pub trait OrganizationStore: Send + Sync + 'static {
     /// organization.
     async fn remove_accounts(&self, manager: &AccountId, accounts: &[AccountId], now: Timestamp) -> Result<Outcomes<(), organization::Refused>, StoreError>;
 
+    /// Whether an account belongs to an organization.
+    async fn is_in_organization(&self, account: &AccountId) -> Result<bool, StoreError>;
+
     /// Accounts of the organization that `account` manages or administers. [`StoreError::NotFound`] if there is none.
     async fn list_organization_accounts(&self, account: &AccountId, after: Option<&AccountId>, limit: u32) -> Result<Vec<OrganizationAccount>, StoreError>;
 

@@ -149,6 +149,7 @@ impl Membership {
             session_arn: session.arn(),
             issue_time: Some(time_to_proto(session.issue_time)),
             expire_time: Some(time_to_proto(session.expire_time)),
+            user_id: session.assumed_role_id(),
             session_policy: session.policy.unwrap_or_default(),
         })
     }

@@ -72,7 +72,8 @@ impl OrganizationService for Membership {
         let region = self.region(&request.get_ref().region)?;
         let now = self.0.clock.now();
         let graph = Graph::new(region, &account, now).map_err(|error| Refusal::field("region", error.reason))?;
-        match self.0.store.designate(&caller, &graph, &self.0.packages, now).await.map_err(managers_only)? {
+        let designated = self.0.store.designate(&caller, &graph, &self.0.packages, now).await;
+        match self.of_manager(&caller, designated).await? {
             Ok(()) => Ok(Response::new(api::EnableOrganizationAdminAccountResponse {})),
             Err(NotDesignated::IsOutside) => Err(Refusal::field("account_id", "must be an account of the organization").into()),
             Err(NotDesignated::IsTaken) => Err(Refusal::field("account_id", "another account administers the organization's graph in the region").into()),
@@ -85,7 +86,8 @@ impl OrganizationService for Membership {
     ) -> Result<Response<api::DisableOrganizationAdminAccountResponse>, Status> {
         let caller = authorized(&request, "detective:DisableOrganizationAdminAccount")?;
         let region = self.region(&request.get_ref().region)?;
-        if self.0.store.withdraw(&caller, region, self.0.clock.now()).await.map_err(managers_only)? {
+        let withdrawn = self.0.store.withdraw(&caller, region, self.0.clock.now()).await;
+        if self.of_manager(&caller, withdrawn).await? {
             self.0.removals.notify_one();
         }
         Ok(Response::new(api::DisableOrganizationAdminAccountResponse {}))
@@ -100,7 +102,8 @@ impl OrganizationService for Membership {
         let region = self.region(&message.region)?;
         // There is one at most, and so never a token that could be given back.
         self.page::<String>(&Scope::new("ListOrganizationAdminAccounts", caller.as_str(), region), message.page_size, &message.page_token)?;
-        let administrator = self.0.store.administrator(&caller, region).await.map_err(managers_only)?;
+        let administrator = self.0.store.administrator(&caller, region).await;
+        let administrator = self.of_manager(&caller, administrator).await?;
         let administrators = administrator.into_iter().map(|administrator| api::Administrator {
             account_id: administrator.account.to_string(),
             graph_arn: administrator.graph.to_string(),
@@ -130,6 +133,18 @@ impl OrganizationService for Membership {
             None => self.0.store.auto_enable(&graph).await.map(|_| ()).map_err(organizations_only)?,
         }
         Ok(Response::new(api::UpdateOrganizationConfigurationResponse {}))
+    }
+}
+
+impl Membership {
+    /// What only the management account gets. As Amazon Detective does, an account of no organization is told so.
+    async fn of_manager<T>(&self, caller: &AccountId, outcome: Result<T, StoreError>) -> Result<T, Refusal> {
+        match outcome {
+            Err(StoreError::NotFound) if !self.0.store.is_in_organization(caller).await? => {
+                Err(Refusal::field("account", "account is not a member of an organization"))
+            }
+            outcome => outcome.map_err(managers_only),
+        }
     }
 }
 

@@ -111,6 +111,8 @@ async fn the_management_account_names_an_administrator_in_each_region() {
     assert_eq!(organization.0.create_graph(OTHER, "").await.unwrap(), administrator.graph_arn, "it has a graph now");
     assert_eq!(organization.administrators(ACCOUNT, "eu-west-1").await.unwrap()[0].account_id, THIRD);
     refused(organization.administrators(OTHER, "").await, Code::PermissionDenied, ErrorReason::AccessDenied);
+    refused(organization.administrators(FOURTH, "").await, Code::InvalidArgument, ErrorReason::InvalidField);
+    refused(organization.disable(FOURTH, "").await, Code::InvalidArgument, ErrorReason::InvalidField);
     refused(organization.administrators(ACCOUNT, "mars-1").await, Code::InvalidArgument, ErrorReason::InvalidField);
     let request = api::ListOrganizationAdminAccountsRequest { page_token: "x".to_owned(), ..Default::default() };
     let mut client = organization.0.organizations(ACCOUNT, "detective:ListOrganizationAdminAccount");

@@ -182,6 +182,15 @@ impl OrganizationStore for SqlStore {
         Ok(true)
     }
 
+    async fn is_in_organization(&self, account: &AccountId) -> Result<bool, StoreError> {
+        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM organization_accounts WHERE account_id = $1")
+            .bind(account.as_str())
+            .fetch_one(&self.0.pool)
+            .await
+            .map_err(failure)?;
+        Ok(count > 0)
+    }
+
     async fn administrator(&self, manager: &AccountId, region: &str) -> Result<Option<Administrator>, StoreError> {
         let mut connection = self.0.pool.acquire().await.map_err(failure)?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM organizations WHERE management_account_id = $1")
