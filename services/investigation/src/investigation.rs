@@ -13,7 +13,7 @@ use crate::verdict::RequestId;
 const ID_DIGITS: usize = 21;
 /// The longest ARN, in bytes: a path of 512 characters and a name of 64, with room for the rest.
 const MAX_ARN_BYTES: usize = 1_024;
-/// The shortest and longest scope time, and how far back it may begin.
+/// The shortest and longest scope time.
 const MIN_SCOPE: i64 = 3 * MICROS_PER_HOUR;
 const MAX_SCOPE: i64 = 30 * MICROS_PER_DAY;
 

@@ -66,7 +66,7 @@ async fn listed(service: &Service, request: api::ListInvestigationsRequest) -> V
 #[track_caller]
 fn field_refused<T: std::fmt::Debug>(outcome: Result<T, Status>, field: &str) {
     let status = refused(outcome, Code::InvalidArgument, ErrorReason::InvalidField);
-    assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, field);
+    assert_eq!(status.get_error_details().bad_request().unwrap().field_violations.first().unwrap().field, field);
 }
 
 #[tokio::test]
@@ -138,11 +138,12 @@ async fn only_so_many_run_at_once() {
     let world = std::sync::Arc::new(World::new().await);
     let service = world.serve(|config| config.investigations.running_limit = 2).await;
     service.world.graph.stall(true);
-    let first = started(&service, start(ANN, "r")).await;
+    let request = start(ANN, "r");
+    let first = started(&service, request.clone()).await;
     started(&service, start(BOB, "")).await;
     let status = refused(service.client(START, GRAPH).start_investigation(start(BOB, "")).await, Code::ResourceExhausted, ErrorReason::QuotaExceeded);
     assert!(status.message().contains("2 investigations"), "{status:?}");
-    assert_eq!(started(&service, start(ANN, "r")).await, first, "a repeated request starts none");
+    assert_eq!(started(&service, request).await, first, "a repeated request starts none");
     service.world.graph.stall(false);
     service.finished(&first).await;
     started(&service, start(BOB, "")).await;
