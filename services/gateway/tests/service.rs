@@ -137,7 +137,7 @@ async fn a_new_graph_can_be_used_at_once() {
     let options = Options { policies: config::Policies { max_age_seconds: 3_600, ..config::Policies::default() }, ..Options::default() };
     let gateway = Gateway::start_with(options).await;
     gateway.investigation().create_verdict(gateway.create_verdict(&gateway.administrator, &gateway.graph)).await.unwrap();
-    let create = gateway.bearing(&gateway.administrator, membership::CreateGraphRequest { region: "eu-west-1".to_owned() });
+    let create = gateway.bearing(&gateway.administrator, membership::CreateGraphRequest { region: "eu-west-1".to_owned(), ..Default::default() });
     let graph = gateway.membership().create_graph(create).await.unwrap().into_inner().graph.unwrap().arn;
     // Known within a second, although policies are kept for an hour.
     let deadline = std::time::Instant::now() + Duration::from_secs(5);

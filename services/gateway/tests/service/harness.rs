@@ -98,6 +98,8 @@ impl Gateway {
             },
             issuers,
             region: "us-east-1".to_owned(),
+            regions: vec!["us-east-1".to_owned(), "eu-west-1".to_owned()],
+            volume_limit_bytes: 10_000_000_000_000,
             trusted_proxies: Vec::new(),
             tls: None,
             reflection: false,
@@ -169,7 +171,7 @@ impl Gateway {
 
     /// A new principal with these policies, and a token of its own.
     pub async fn principal(&self, name: &str, policies: &[String]) -> String {
-        let request = membership::CreatePrincipalRequest { name: name.to_owned() };
+        let request = membership::CreatePrincipalRequest { name: name.to_owned(), ..Default::default() };
         let arn = self.principals().create_principal(self.bearing(&self.administrator, request)).await.unwrap().into_inner().principal.unwrap().arn;
         for (number, document) in policies.iter().enumerate() {
             self.put_policy(name, &format!("p{number}"), document).await;

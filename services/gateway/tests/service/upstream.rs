@@ -104,6 +104,40 @@ impl InvestigationService for Telling {
         std::future::pending().await
     }
 
+    async fn start_investigation(
+        &self,
+        request: Request<investigation::StartInvestigationRequest>,
+    ) -> Result<Response<investigation::StartInvestigationResponse>, Status> {
+        Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
+        // The request id is told back, so that a test can see it.
+        Ok(Response::new(investigation::StartInvestigationResponse { investigation_id: request.into_inner().request_id }))
+    }
+
+    async fn get_investigation(
+        &self,
+        _: Request<investigation::GetInvestigationRequest>,
+    ) -> Result<Response<investigation::GetInvestigationResponse>, Status> {
+        Err(status::not_found("investigation", "000000000000000000001").into())
+    }
+
+    async fn list_investigations(
+        &self,
+        _: Request<investigation::ListInvestigationsRequest>,
+    ) -> Result<Response<investigation::ListInvestigationsResponse>, Status> {
+        Ok(Response::new(investigation::ListInvestigationsResponse::default()))
+    }
+
+    async fn update_investigation_state(
+        &self,
+        _: Request<investigation::UpdateInvestigationStateRequest>,
+    ) -> Result<Response<investigation::UpdateInvestigationStateResponse>, Status> {
+        Ok(Response::new(investigation::UpdateInvestigationStateResponse {}))
+    }
+
+    async fn list_indicators(&self, _: Request<investigation::ListIndicatorsRequest>) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
+        Ok(Response::new(investigation::ListIndicatorsResponse::default()))
+    }
+
     async fn list_verdicts(&self, _: Request<investigation::ListVerdictsRequest>) -> Result<Response<investigation::ListVerdictsResponse>, Status> {
         let failure = status::invalid_argument("page_size", "7 is not liked ü").with_metadata("seven", "7");
         let mut status = Status::from(failure);
