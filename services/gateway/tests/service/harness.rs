@@ -21,7 +21,7 @@ use tonic::{
 };
 use url::Url;
 
-use crate::upstream::Telling;
+use crate::{signer::Key, upstream::Telling};
 
 /// The account that the gateway's callers belong to.
 pub const ACCOUNT: &str = "111111111111";
@@ -53,6 +53,8 @@ pub struct Gateway {
     pub bearer: TokenSigner,
     /// The administrator's bearer token.
     pub administrator: String,
+    /// The administrator's access key.
+    pub key: Key,
     pub graph: String,
     pub shutdown: Shutdown,
     pub server: JoinHandle<Result<(), Error>>,
@@ -121,7 +123,8 @@ impl Gateway {
         };
         let administrator = CredentialServiceClient::new(channel.clone()).create_token(request).await.unwrap().into_inner().token;
         let graph = credentials.graph.arn.to_string();
-        Self { _directory: directory, address, channel, service_channel, upstream, bearer, administrator, graph, shutdown, server }
+        let key = Key::new(credentials.access_key_id.as_str(), credentials.secret_access_key.expose_secret());
+        Self { _directory: directory, address, channel, service_channel, upstream, bearer, administrator, key, graph, shutdown, server }
     }
 
     pub fn investigation(&self) -> InvestigationServiceClient<Channel> {
@@ -171,16 +174,34 @@ impl Gateway {
 
     /// A new principal with these policies, and a token of its own.
     pub async fn principal(&self, name: &str, policies: &[String]) -> String {
-        let request = membership::CreatePrincipalRequest { name: name.to_owned(), ..Default::default() };
-        let arn = self.principals().create_principal(self.bearing(&self.administrator, request)).await.unwrap().into_inner().principal.unwrap().arn;
+        let key = self.user(name, policies).await;
+        let request = membership::CreateTokenRequest { access_key_id: key.id, secret_access_key: key.secret, lifetime: None };
+        self.credentials().create_token(request).await.unwrap().into_inner().token
+    }
+
+    /// A new principal with these policies, and an access key of its own.
+    pub async fn user(&self, name: &str, policies: &[String]) -> Key {
+        let arn = self.create_principal(name, "").await;
         for (number, document) in policies.iter().enumerate() {
             self.put_policy(name, &format!("p{number}"), document).await;
         }
         let request = membership::CreateAccessKeyRequest { principal_arn: arn };
         let key = self.principals().create_access_key(self.bearing(&self.administrator, request)).await.unwrap().into_inner();
-        let request =
-            membership::CreateTokenRequest { access_key_id: key.access_key.unwrap().access_key_id, secret_access_key: key.secret_access_key, lifetime: None };
-        self.credentials().create_token(request).await.unwrap().into_inner().token
+        Key::new(&key.access_key.unwrap().access_key_id, &key.secret_access_key)
+    }
+
+    pub async fn create_principal(&self, name: &str, trust_policy: &str) -> String {
+        let request = membership::CreatePrincipalRequest { name: name.to_owned(), trust_policy: trust_policy.to_owned() };
+        self.principals().create_principal(self.bearing(&self.administrator, request)).await.unwrap().into_inner().principal.unwrap().arn
+    }
+
+    /// The administrator of another account, which is registered first.
+    pub async fn administrator_of(&self, account: &str) -> Key {
+        let request = membership::CreateAccountRequest { account_id: account.to_owned(), name: String::new(), email: format!("{account}@example.com") };
+        self.membership().create_account(self.bearing(&self.administrator, request)).await.unwrap();
+        let request = membership::CreateAccountAdministratorRequest { account_id: account.to_owned() };
+        let made = self.principals().create_account_administrator(self.bearing(&self.administrator, request)).await.unwrap().into_inner();
+        Key::new(&made.access_key.unwrap().access_key_id, &made.secret_access_key)
     }
 
     pub async fn put_policy(&self, principal: &str, name: &str, document: &str) {

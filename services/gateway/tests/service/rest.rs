@@ -139,7 +139,7 @@ async fn investigations_are_passed_on_with_the_id_of_their_invocation() {
     assert!(!message.contains("secrets"), "{message}");
     let slow = gateway.post("/investigations/listInvestigations", json!({"GraphArn": graph})).await;
     assert_eq!(slow.is(429, "TooManyRequestsException"), "slowly");
-    assert_eq!((&slow.headers["retry-after"], &slow.headers["x-amz-retry-after"]), ("2", "1500"));
+    assert_eq!((slow.headers["retry-after"].to_str().unwrap(), slow.headers["x-amz-retry-after"].to_str().unwrap()), ("2", "1500"));
     let body = json!({"GraphArn": graph, "InvestigationId": "1".repeat(21), "NextToken": "token", "IndicatorType": "NEW_ASO"});
     let indicators = gateway.post("/investigations/listIndicators", body).await.ok();
     assert_eq!(

@@ -42,6 +42,7 @@ pub struct Telling {
     /// Held by a test to keep streams from being read.
     gate: Arc<RwLock<()>>,
     timeout: Arc<Mutex<String>>,
+    started: Arc<Mutex<Vec<investigation::StartInvestigationRequest>>>,
 }
 
 impl Telling {
@@ -54,6 +55,11 @@ impl Telling {
     /// Keeps streams from being read until it is dropped.
     pub fn close_gate(&self) -> OwnedRwLockWriteGuard<()> {
         self.gate.clone().try_write_owned().unwrap()
+    }
+
+    /// The investigations that were asked for.
+    pub fn started(&self) -> Vec<investigation::StartInvestigationRequest> {
+        self.started.lock().unwrap().clone()
     }
 
     /// The `grpc-timeout` of the last batch call.
@@ -104,27 +110,51 @@ impl InvestigationService for Telling {
         std::future::pending().await
     }
 
+    async fn list_verdicts(&self, _: Request<investigation::ListVerdictsRequest>) -> Result<Response<investigation::ListVerdictsResponse>, Status> {
+        let failure = status::invalid_argument("page_size", "7 is not liked ü").with_metadata("seven", "7");
+        let mut status = Status::from(failure);
+        status.metadata_mut().insert("x-custom-trailer", "kept".parse().unwrap());
+        Err(status)
+    }
+
     async fn start_investigation(
         &self,
         request: Request<investigation::StartInvestigationRequest>,
     ) -> Result<Response<investigation::StartInvestigationResponse>, Status> {
-        Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
-        // The request id is told back, so that a test can see it.
-        Ok(Response::new(investigation::StartInvestigationResponse { investigation_id: request.into_inner().request_id }))
+        let caller = Caller::of(&request)?;
+        caller.require_graph(&request.get_ref().graph_arn)?;
+        assert_eq!((caller.action.as_str(), request.metadata().get("x-request-id").unwrap().to_str().unwrap()), ("detective:StartInvestigation", &*caller.request_id));
+        self.started.lock().unwrap().push(request.into_inner());
+        Ok(Response::new(investigation::StartInvestigationResponse { investigation_id: "1".repeat(21) }))
     }
 
     async fn get_investigation(
         &self,
-        _: Request<investigation::GetInvestigationRequest>,
+        request: Request<investigation::GetInvestigationRequest>,
     ) -> Result<Response<investigation::GetInvestigationResponse>, Status> {
-        Err(status::not_found("investigation", "000000000000000000001").into())
+        Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
+        let message = request.into_inner();
+        match message.investigation_id.as_bytes().first() {
+            Some(b'1') => {
+                let investigation = investigation::Investigation {
+                    id: message.investigation_id,
+                    graph_arn: message.graph_arn,
+                    status: investigation::InvestigationStatus::Running.into(),
+                    ..investigation::Investigation::default()
+                };
+                Ok(Response::new(investigation::GetInvestigationResponse { investigation: Some(investigation) }))
+            }
+            Some(b'2') => Err(status::unavailable("the database of secrets").into()),
+            Some(b'3') => std::future::pending().await,
+            _ => Err(status::not_found("investigation", &message.investigation_id).into()),
+        }
     }
 
     async fn list_investigations(
         &self,
         _: Request<investigation::ListInvestigationsRequest>,
     ) -> Result<Response<investigation::ListInvestigationsResponse>, Status> {
-        Ok(Response::new(investigation::ListInvestigationsResponse::default()))
+        Err(status::resource_exhausted("slowly", Duration::from_millis(1_500)).into())
     }
 
     async fn update_investigation_state(
@@ -134,15 +164,16 @@ impl InvestigationService for Telling {
         Ok(Response::new(investigation::UpdateInvestigationStateResponse {}))
     }
 
-    async fn list_indicators(&self, _: Request<investigation::ListIndicatorsRequest>) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
-        Ok(Response::new(investigation::ListIndicatorsResponse::default()))
-    }
-
-    async fn list_verdicts(&self, _: Request<investigation::ListVerdictsRequest>) -> Result<Response<investigation::ListVerdictsResponse>, Status> {
-        let failure = status::invalid_argument("page_size", "7 is not liked ü").with_metadata("seven", "7");
-        let mut status = Status::from(failure);
-        status.metadata_mut().insert("x-custom-trailer", "kept".parse().unwrap());
-        Err(status)
+    async fn list_indicators(
+        &self,
+        request: Request<investigation::ListIndicatorsRequest>,
+    ) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
+        let detail = investigation::NewAsoDetail { aso: request.into_inner().page_token, is_new_for_entire_account: true };
+        let indicator = investigation::Indicator {
+            r#type: investigation::IndicatorType::NewAso.into(),
+            detail: Some(investigation::indicator::Detail::NewAso(detail)),
+        };
+        Ok(Response::new(investigation::ListIndicatorsResponse { indicators: vec![indicator], next_page_token: "next".to_owned() }))
     }
 }
 
