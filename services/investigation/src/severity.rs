@@ -45,7 +45,7 @@ const fn weight(kind: Kind) -> Weight {
 }
 
 /// Points of a technique that succeeded.
-const fn tactic_points(tactic: Tactic) -> u32 {
+pub(crate) const fn tactic_points(tactic: Tactic) -> u32 {
     match tactic {
         Tactic::Discovery => 3,
         Tactic::InitialAccess | Tactic::Execution | Tactic::LateralMovement | Tactic::Collection => 10,

@@ -7,6 +7,7 @@ use gumshoe_model::{TimeWindow, time::MICROS_PER_DAY};
 use crate::{
     facts::{Facts, Habits, Seen},
     indicator::Indicator,
+    severity::tactic_points,
     techniques::{self, Technique, When},
 };
 
@@ -60,7 +61,7 @@ fn is_burst(seen: &Seen, scope: TimeWindow, habits: &Habits, before: &Habits) ->
     now >= BURST_FACTOR * usual
 }
 
-/// Finds techniques: those of most calls first.
+/// Finds techniques: the gravest first, then those of most calls.
 #[must_use]
 pub fn detect(facts: &Facts) -> Vec<Indicator> {
     let Facts { subject, scope, habits, before, .. } = facts;
@@ -78,7 +79,7 @@ pub fn detect(facts: &Facts) -> Vec<Indicator> {
         *(if call.failed { failures } else { successes }) += 1;
     }
     let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by_key(|(_, (_, successes, failures))| Reverse((*successes, *failures)));
+    found.sort_by_key(|(_, (row, successes, failures))| Reverse((tactic_points(row.tactic), *successes, *failures)));
     let indicator = |((operation, procedure, address), (row, successes, failures)): ((&str, &str, &str), (&Technique, u64, u64))| Indicator::TtpObserved {
         tactic: row.tactic,
         technique: row.id.to_owned(),
@@ -110,9 +111,9 @@ mod tests {
     }
 
     fn seen_in(indicators: &[Indicator]) -> Vec<(&str, &str, &str, u64, u64)> {
-        let part = |indicator: &'_ Indicator| match indicator {
-            Indicator::TtpObserved { technique, operation, address, successes, failures, .. } => {
-                (technique.clone().leak() as &str, operation.clone().leak() as &str, address.clone().leak() as &str, *successes, *failures)
+        let part = |indicator| match indicator {
+            &Indicator::TtpObserved { ref technique, ref operation, ref address, successes, failures, .. } => {
+                (technique.as_str(), operation.as_str(), address.as_str(), successes, failures)
             }
             other => panic!("{other:?}"),
         };
@@ -164,9 +165,10 @@ mod tests {
             call(5, "iam", "CreateRole", "203.0.113.9"),
             call(6, "cloudtrail", "DeleteTrail", ""),
         ];
+        let found = detect(&facts);
         assert_eq!(
-            seen_in(&detect(&facts)),
-            [("T1136.003", "CreateUser", "203.0.113.9", 2, 1), ("T1562.008", "DeleteTrail", "", 1, 0), ("T1136.003", "CreateUser", "198.51.100.1", 0, 1),]
+            seen_in(&found),
+            [("T1562.008", "DeleteTrail", "", 1, 0), ("T1136.003", "CreateUser", "203.0.113.9", 2, 1), ("T1136.003", "CreateUser", "198.51.100.1", 0, 1),]
         );
     }
 
@@ -179,7 +181,8 @@ mod tests {
             ..call(seconds, "iam", "CreateAccessKey", "203.0.113.9")
         };
         facts.calls = vec![for_user(1, "ann"), for_user(2, "bob")];
-        assert_eq!(seen_in(&detect(&facts)), [("T1098.001", "CreateAccessKey", "203.0.113.9", 1, 0)], "its own key is none");
+        let found = detect(&facts);
+        assert_eq!(seen_in(&found), [("T1098.001", "CreateAccessKey", "203.0.113.9", 1, 0)], "its own key is none");
         facts.habits.operations = vec![operation("iam", "CreateAccessKey", 2, true)];
         assert_eq!(detect(&facts).len(), 2, "but for the first time");
     }

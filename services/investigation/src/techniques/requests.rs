@@ -140,7 +140,7 @@ pub(super) fn expires_within_a_day(_: &Subject, record: &Value) -> bool {
     rules.is_some_and(|rules| elements(rules).iter().any(days))
 }
 
-/// An inventory of what the trail records leaves management events out.
+/// A trail is told to leave management events out.
 pub(super) fn leaves_management_events_out(_: &Subject, record: &Value) -> bool {
     let out = |selector: &Value| selector.get("includeManagementEvents").and_then(Value::as_bool) == Some(false);
     parameter(record, "/eventSelectors").is_some_and(|selectors| elements(selectors).iter().any(out))

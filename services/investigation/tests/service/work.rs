@@ -128,8 +128,8 @@ fn check_attack(indicators: &[api::Indicator]) {
     assert_eq!(
         techniques,
         [
-            technique("Persistence", "T1098.001", "CreateAccessKey", (3, 0)),
             technique("Defense Evasion", "T1562.008", "StopLogging", (1, 1)),
+            technique("Persistence", "T1098.001", "CreateAccessKey", (3, 0)),
             technique("Credential Access", "T1555.006", "GetSecretValue", (1, 0)),
             technique("Persistence", "T1136.003", "CreateUser", (0, 1)),
         ]
