@@ -31,7 +31,7 @@ EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action
 REGIONS = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"]
 # Limits on calls are not meant to stop these tests; test_detective_limits.py sets its own.
 UNLIMITED = ["anonymous_per_minute", "reads_per_second", "writes_per_second", "investigations_per_second"]
-SETTINGS = ["gateway.reflection=true", f"membership.regions={json.dumps(REGIONS)}", *(f"gateway.limits.{name}=1000000" for name in UNLIMITED)]
+SETTINGS = ["gateway.reflection=true", "gateway.policies.max_age_seconds=1", f"membership.regions={json.dumps(REGIONS)}", *(f"gateway.limits.{name}=1000000" for name in UNLIMITED)]
 
 
 def program():
