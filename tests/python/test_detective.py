@@ -4,6 +4,7 @@ The operations one by one are in the files beside this one. All are called by a 
 botocore's service model, on SQLite and on Postgres.
 """
 
+import datetime
 import json
 import re
 import urllib.parse
@@ -32,14 +33,19 @@ NEVER = {
 }
 
 
+def day(ago):
+    """The beginning of a day that is not long ago."""
+    return (datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(days=ago)).strftime("%Y-%m-%dT00:00:00Z")
+
+
 def request(name, graph):
     """A request with everything that the operation takes."""
-    scope = {"ScopeStartTime": "2024-06-01T00:00:00Z", "ScopeEndTime": "2024-06-02T00:00:00Z"}
+    scope = {"ScopeStartTime": day(3), "ScopeEndTime": day(2)}
     investigation = {"GraphArn": graph, "InvestigationId": INVESTIGATION}
     filters = {
         "Severity": {"Value": "HIGH"},
         "EntityArn": {"Value": USER},
-        "CreatedTime": {"StartInclusive": "2024-06-01T00:00:00Z", "EndInclusive": "2024-06-02T00:00:00Z"},
+        "CreatedTime": {"StartInclusive": day(3), "EndInclusive": day(2)},
     }
     return {
         "AcceptInvitation": {"GraphArn": graph},

@@ -14,11 +14,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from detective import SIGNATURE_ERRORS, error_shapes, invoke, model
-from test_detective import OPERATIONS, request
+from installation import ORGANIZATIONS
+from test_detective import OPERATIONS, day, request
 
 # What would end the work of the other examples.
 DESTRUCTIVE = {"DeleteGraph", "DisableOrganizationAdminAccount"}
-EXAMPLES = 60
+EXAMPLES = 80
 
 # Also a half of a surrogate pair, which JSON can write and UTF-8 cannot.
 ANY_TEXT = st.text(max_size=40) | st.sampled_from(["\ud800", "\0", "￿" * 10])
@@ -42,20 +43,19 @@ TIMES = st.one_of(
 )
 
 
-def good(shape, known):
+def right(shape, known):
     """Values that the shape allows; `known` gives values that mean something, by the shapes' names."""
     kind, low, high = shape.type_name, shape.metadata.get("min"), shape.metadata.get("max")
     if shape.name in known:
         return st.sampled_from(known[shape.name])
     if kind == "structure":
-        members = {name: value(member, known) for name, member in shape.members.items()}
-        required = {name: members.pop(name) for name in shape.required_members}
+        members = {name: right(member, known) for name, member in shape.members.items() if not member.serialization.get("location")}
+        required = {name: members.pop(name) for name in shape.required_members if name in members}
         return st.fixed_dictionaries(required, optional=members)
     if kind == "list":
-        return st.lists(value(shape.member, known), min_size=low or 0, max_size=min(high or 5, (low or 0) + 4))
+        return st.lists(right(shape.member, known), min_size=low or 0, max_size=min(high or 5, (low or 0) + 4))
     if kind == "map":
-        keys = st.one_of(good(shape.key, known), bounds(shape.key))
-        return st.dictionaries(keys, value(shape.value, known), min_size=low or 0, max_size=4)
+        return st.dictionaries(right(shape.key, known), right(shape.value, known), min_size=low or 0, max_size=4)
     if kind == "string" and shape.enum:
         return st.sampled_from(shape.enum)
     if kind == "string" and shape.metadata.get("pattern"):
@@ -67,53 +67,67 @@ def good(shape, known):
     return {"boolean": st.booleans(), "timestamp": TIMES}[kind]
 
 
-def bounds(shape):
-    """Values at the shape's bounds and just beyond."""
+def wrong(shape):
+    """Values at the shape's bounds and just beyond, and of any other kind."""
+    if shape is None:
+        return ANYTHING
     kind, low, high = shape.type_name, shape.metadata.get("min"), shape.metadata.get("max")
     sizes = [size for bound in (low, high) if bound is not None for size in (bound - 1, bound, bound + 1) if size >= 0]
-    if kind == "string":
-        return st.sampled_from([character * size for size in sizes for character in ("a", "1", "é", "\0", "𐍈")] or ["", "\0", "x" * 5000])
-    if kind in ("integer", "long"):
-        return st.sampled_from([bound + step for bound in (low or 0, high or 0) for step in (-1, 0, 1)] + [2**31, 2**63, -(2**63) - 1])
-    if kind == "list":
-        return st.sampled_from([[None] * size for size in sizes] or [[]])
-    if kind == "map":
-        return st.sampled_from([{f"k{index}": "v" for index in range(size)} for size in sizes] or [{}])
-    return st.nothing()
+    bounds = {
+        "string": [character * size for size in sizes for character in ("a", "1", "é", "\0", "𐍈")] or ["", "\0", "x" * 5000],
+        "integer": [bound + step for bound in (low or 0, high or 0) for step in (-1, 0, 1)] + [2**31, 2**63, -(2**63) - 1],
+        "list": [[None] * size for size in sizes] or [[]],
+        "map": [{f"k{index}": "v" for index in range(size)} for size in sizes] or [{}],
+    }.get(kind)
+    if kind == "timestamp":
+        return TIMES
+    return st.sampled_from(bounds) | ANYTHING if bounds else ANYTHING
 
 
-def value(shape, known):
-    """Mostly what the shape allows."""
-    right = good(shape, known)
-    return st.one_of(right, right, right, right, right, right, bounds(shape), ANYTHING)
-
-
-def bodies(name, known):
-    """Bodies of an operation; also with members that it does not have, and with none."""
+@st.composite
+def bodies(draw, name, known):
+    """A body of the operation: as the model has it, or with up to three parts of it left out, exchanged or added."""
     shape = model().operation_model(name).input_shape
-    if shape is None:
-        return st.one_of(st.just({}), ANYTHING)
-    members = {member: value(inner, known) for member, inner in shape.members.items() if not inner.serialization.get("location")}
-    required = {member: members.pop(member) for member in shape.required_members if member in members}
-    right = st.fixed_dictionaries(required, optional=members)
-    more = st.tuples(right, st.dictionaries(st.text(string.ascii_letters, max_size=12), ANYTHING, max_size=3)).map(
-        lambda pair: {**pair[1], **pair[0]}
-    )
-    fewer = st.fixed_dictionaries({}, optional={**required, **members})
-    return st.one_of(right, right, right, more, fewer, ANYTHING)
+    body = draw(right(shape, known)) if shape else {}
+    for _ in range(draw(st.sampled_from([0, 0, 0, 1, 1, 2, 3]))):
+        body = draw(damaged(body, shape))
+    return body
+
+
+@st.composite
+def damaged(draw, value, shape):
+    """The value with one part of it changed, at any depth."""
+    if isinstance(value, dict) and draw(st.integers(0, 5)):
+        if not value or not draw(st.integers(0, 3)):
+            return {**value, draw(st.text(string.ascii_letters, max_size=12)): draw(ANYTHING)}
+        key = draw(st.sampled_from(sorted(value)))
+        if not draw(st.integers(0, 3)):
+            return {name: member for name, member in value.items() if name != key}
+        return {**value, key: draw(damaged(value[key], part(shape, key)))}
+    if isinstance(value, list) and value and draw(st.booleans()):
+        index = draw(st.integers(0, len(value) - 1))
+        return [*value[:index], draw(damaged(value[index], part(shape, index))), *value[index + 1 :]]
+    return draw(wrong(shape))
+
+
+def part(shape, key):
+    """The shape of a part, where there is one."""
+    kind = shape.type_name if shape else None
+    if kind == "structure":
+        return shape.members.get(key)
+    return {"list": lambda: shape.member, "map": lambda: shape.value}.get(kind, lambda: None)()
 
 
 @pytest.fixture(scope="module")
 def target(sqlite):
     """An account that may do everything and has something of each kind."""
     caller = sqlite.account()
+    caller.call(ORGANIZATIONS, "CreateOrganization")
     graph = caller.graph()
     caller.detective.create_members(GraphArn=graph, Accounts=[{"AccountId": sqlite.number(), "EmailAddress": "a@example.com"} for _ in range(3)])
     members = [member["AccountId"] for member in caller.detective.list_members(GraphArn=graph)["MemberDetails"]]
-    scope = {name: content for name, content in request("StartInvestigation", graph).items() if name.startswith("Scope")}
-    investigation = caller.detective.start_investigation(GraphArn=graph, EntityArn=f"arn:aws:iam::{caller.account}:user/alice", **scope)[
-        "InvestigationId"
-    ]
+    asked = {**request("StartInvestigation", graph), "EntityArn": f"arn:aws:iam::{caller.account}:user/alice"}
+    investigation = caller.detective.start_investigation(**asked)["InvestigationId"]
     token = caller.detective.list_members(GraphArn=graph, MaxResults=1)["NextToken"]
     return caller, {
         "GraphArn": [graph, graph, graph, graph[:-1] + "0", graph.replace("us-east-1", "eu-west-1"), sqlite.server.graph],
@@ -122,6 +136,7 @@ def target(sqlite):
         "PaginationToken": [token, token[:-1], "x"],
         "AiPaginationToken": [token, "x"],
         "EmailAddress": ["a@example.com", "b@example.org"],
+        "Timestamp": [day(6), day(4), day(4), day(2), day(2), day(1).replace("T00:00:00Z", "T12:34:56.789Z")],
         "EntityArn": [f"arn:aws:iam::{caller.account}:user/alice", f"arn:aws:iam::{caller.account}:role/a", "arn:aws:iam::x"],
     }
 
