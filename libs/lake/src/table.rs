@@ -189,9 +189,8 @@ static DEAD_LETTERS: LazyLock<SchemaRef> = LazyLock::new(|| {
     ])
 });
 
-static VOLUMES: LazyLock<SchemaRef> = LazyLock::new(|| {
-    schema(vec![texts(&["batch_id", "account", "kind"]), fields(&["records", "bytes"], &DataType::Int64), fields(&["time"], &timestamp())])
-});
+static VOLUMES: LazyLock<SchemaRef> =
+    LazyLock::new(|| schema(vec![texts(&["batch_id", "account", "kind"]), fields(&["records", "bytes"], &DataType::Int64), fields(&["time"], &timestamp())]));
 
 static BATCHES: LazyLock<SchemaRef> =
     LazyLock::new(|| schema(vec![texts(&["batch_id"]), fields(&["events", "duplicates", "dead_letters"], &DataType::Int64), fields(&["time"], &timestamp())]));

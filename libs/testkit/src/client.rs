@@ -138,7 +138,11 @@ impl Client {
     /// # Panics
     /// When a call is refused.
     pub async fn create_user(&self, name: &str, policy: &str) -> Self {
-        let principal = self.principals().create_principal(CreatePrincipalRequest { name: format!("user/{name}"), ..CreatePrincipalRequest::default() }).await.expect("CreatePrincipal");
+        let principal = self
+            .principals()
+            .create_principal(CreatePrincipalRequest { name: format!("user/{name}"), ..CreatePrincipalRequest::default() })
+            .await
+            .expect("CreatePrincipal");
         let principal_arn = principal.into_inner().principal.expect("a principal").arn;
         let policy = PutPrincipalPolicyRequest { principal_arn: principal_arn.clone(), name: "only".to_owned(), document: policy.to_owned() };
         self.principals().put_principal_policy(policy).await.expect("PutPrincipalPolicy");

@@ -8,8 +8,8 @@
 //! | `dedup` | which events a graph has already |
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
-//! | `administration` | the RPCs for membership: volumes, removal of graphs |
 //! | [`rpc`] | the RPCs for reading |
+//! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
 //! | `rows` | query parameters and Arrow columns |
@@ -31,7 +31,6 @@ use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 mod activity;
-mod administration;
 mod chain;
 pub mod commit;
 pub mod config;
@@ -58,8 +57,7 @@ pub use error::Error;
 pub const SERVICE: &str = "graph";
 
 /// Names for which health is reported.
-pub const HEALTH_NAMES: &[&str] =
-    &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
+pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
 
 /// Opens the lake and serves until shutdown is requested.
 ///
@@ -72,7 +70,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&places), config.known_event_ids);
     let graph = rpc::Graph::new(Arc::clone(&lake), profiles, places, page_tokens, Arc::new(SystemClock));
-    let administration = administration::Administration::new(Arc::clone(&lake), commit.clone());
+    let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone());
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
         .add_service(GraphAdministrationServiceServer::new(administration));

@@ -28,6 +28,7 @@ use crate::{
     search, statistics,
 };
 
+pub(crate) mod administration;
 pub(crate) mod page;
 
 use page::Page;

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use crate::extract::{EntityRow, FindingAt, Graph, Text};
 use arrow::{
     array::{
         ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
@@ -16,7 +17,6 @@ use gumshoe_api::graph::v1::DeadLetterRecord;
 use gumshoe_lake::{DataFile, LakeError, Table, encode, table};
 use gumshoe_model::{EntityType, RecordKind, Relation, Timestamp, time::MICROS_PER_DAY};
 use gumshoe_records::columns::{EventRow, EventRows};
-use crate::extract::{EntityRow, FindingAt, Graph, Text};
 
 mod edges;
 

@@ -17,11 +17,13 @@ use tokio::{
 };
 
 use crate::{
-    accounts::{Accounts, Gate},
     config,
     error::Error,
     input::{Input, InputReader},
-    rpc::graph::{Committer, Part},
+    rpc::{
+        accounts::{Accounts, Gate},
+        graph::{Committer, Part},
+    },
     store::Counts,
 };
 

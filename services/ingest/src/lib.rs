@@ -5,8 +5,8 @@
 //! | [`rpc`] | `IngestService`: decode, call, encode |
 //! | [`rpc::receive`] | a caller's stream of pieces to batches |
 //! | [`rpc::source`] | settings of sources, checked |
+//! | [`rpc::accounts`] | whose logs a graph takes |
 //! | `rpc::graph` | parts of batches to the graph service, repeated until durable |
-//! | [`accounts`] | whose logs a graph takes |
 //! | [`batch`] | one batch: bytes to records to parts, each committed exactly once |
 //! | [`input`] | a batch's bytes, read while they still arrive |
 //! | [`pull`] | sources listed and their ledgers worked off, by several replicas |
@@ -24,7 +24,6 @@ use secrecy::ExposeSecret as _;
 use tokio::{net::TcpListener, sync::Semaphore};
 use tonic::service::Routes;
 
-pub mod accounts;
 pub mod batch;
 pub mod bucket;
 pub mod config;
@@ -40,10 +39,9 @@ pub mod store;
 pub use config::Config;
 pub use error::Error;
 
-use accounts::Accounts;
 use batch::Batches;
 use pull::Puller;
-use rpc::receive::Receiver;
+use rpc::{accounts::Accounts, receive::Receiver};
 use store::SqlStore;
 
 /// Serves on `listener` until shutdown. The database's schema must be up to date: see [`migrate`].

@@ -16,6 +16,7 @@ use crate::{
     store::{ObjectState, PullStatus, Source, SqlStore, StoreError},
 };
 
+pub mod accounts;
 pub(crate) mod graph;
 pub mod receive;
 pub mod source;

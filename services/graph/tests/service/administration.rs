@@ -1,6 +1,8 @@
 //! What membership asks: volumes, and the removal of a graph.
 
-use gumshoe_api::graph::v1::{DeleteGraphDataRequest, GetGraphStatisticsRequest, GetVolumesRequest, graph_administration_service_client::GraphAdministrationServiceClient};
+use gumshoe_api::graph::v1::{
+    DeleteGraphDataRequest, GetGraphStatisticsRequest, GetVolumesRequest, graph_administration_service_client::GraphAdministrationServiceClient,
+};
 use tonic::Code;
 
 use crate::{

@@ -1,3 +1,5 @@
+//! Tests of the states of members.
+
 use super::*;
 
 const FACTS: Facts = Facts { registration: Registration::Matching, in_organization: false, load: Load::Fits };

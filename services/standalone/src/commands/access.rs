@@ -5,8 +5,8 @@ use std::path::Path;
 use gumshoe_api::membership::v1::{
     AccessKey, CreateAccessKeyRequest, CreateAccessKeyResponse, CreateAccountAdministratorRequest, CreateAccountRequest, CreatePrincipalRequest,
     DeleteAccessKeyRequest, DeletePrincipalPolicyRequest, DeletePrincipalRequest, ListAccessKeysRequest, ListAccessKeysResponse, ListAccountsRequest,
-    ListAccountsResponse, ListPrincipalPoliciesRequest, ListPrincipalPoliciesResponse, ListPrincipalsRequest, ListPrincipalsResponse, PutPrincipalPolicyRequest,
-    UpdateAccessKeyRequest,
+    ListAccountsResponse, ListPrincipalPoliciesRequest, ListPrincipalPoliciesResponse, ListPrincipalsRequest, ListPrincipalsResponse,
+    PutPrincipalPolicyRequest, UpdateAccessKeyRequest,
 };
 use serde_json::json;
 

@@ -1,3 +1,5 @@
+//! Tests of the operations on investigations.
+
 use std::cell::RefCell;
 
 use gumshoe_api::investigation::v1 as api;

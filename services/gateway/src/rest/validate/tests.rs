@@ -1,3 +1,5 @@
+//! Tests of the constraints of the service model.
+
 use serde_json::json;
 
 use super::*;

@@ -5,9 +5,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use gumshoe_api::membership::v1::{
-    DatasourcePackage, GetGraphAccountsRequest, GetGraphAccountsResponse, membership_service_client::MembershipServiceClient,
-};
+use gumshoe_api::membership::v1::{DatasourcePackage, GetGraphAccountsRequest, GetGraphAccountsResponse, membership_service_client::MembershipServiceClient};
 use gumshoe_model::{Event, GraphArn, RecordKind};
 use gumshoe_runtime::{Caller, PrincipalChannel, TokenSigner};
 use moka::future::Cache;
