@@ -31,7 +31,12 @@ EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action
 REGIONS = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"]
 # Limits on calls are not meant to stop these tests; test_detective_limits.py sets its own.
 UNLIMITED = ["anonymous_per_minute", "reads_per_second", "writes_per_second", "investigations_per_second"]
-SETTINGS = ["gateway.reflection=true", "gateway.policies.max_age_seconds=1", f"membership.regions={json.dumps(REGIONS)}", *(f"gateway.limits.{name}=1000000" for name in UNLIMITED)]
+SETTINGS = [
+    "gateway.reflection=true",
+    "gateway.policies.max_age_seconds=1",
+    f"membership.regions={json.dumps(REGIONS)}",
+    *(f"gateway.limits.{name}=1000000" for name in UNLIMITED),
+]
 
 
 def program():
@@ -95,7 +100,7 @@ class Caller:
 
     def graph(self):
         """The account's graph, a new one if there was none."""
-        return eventually(lambda: self.detective.create_graph()["GraphArn"], ClientError)
+        return self.detective.create_graph()["GraphArn"]
 
     def without_graph(self):
         """Removes the account's graphs."""
@@ -109,15 +114,12 @@ class Installation:
 
     def __init__(self, server):
         self.server = server
-        self._numbers = itertools.count(200000000001)
-        self._connect()
-        arn = f"arn:aws:iam::{server.graph.split(':')[4]}:user/administrator"
-        self.root = Caller(self, server.graph.split(":")[4], arn, Key(server.access_key_id, server.secret_access_key))
-
-    def _connect(self):
-        self.endpoint = self.server.endpoint
+        self.endpoint = server.endpoint
         self.channel = grpc.insecure_channel(self.endpoint.removeprefix("http://"))
         self.pool = describe(self.channel, [CREDENTIALS, MEMBERSHIP, ORGANIZATIONS, PRINCIPALS])
+        self._numbers = itertools.count(200000000001)
+        arn = f"arn:aws:iam::{server.graph.split(':')[4]}:user/administrator"
+        self.root = Caller(self, server.graph.split(":")[4], arn, Key(server.access_key_id, server.secret_access_key))
 
     def close(self):
         self.channel.close()
@@ -164,19 +166,13 @@ def address(number):
     return f"root-{number}@example.com"
 
 
-def eventually(attempt, *refusals, patience=20):
-    """The first true result of `attempt`; the refusals named mean that it is too early."""
+def eventually(attempt, patience=20):
+    """The first true result of `attempt`."""
     end = time.monotonic() + patience
-    while True:
-        try:
-            result = attempt()
-            if result:
-                return result
-        except refusals:
-            if time.monotonic() > end:
-                raise
+    while not (result := attempt()):
         assert time.monotonic() < end, f"nothing after {patience} s"
         time.sleep(0.1)
+    return result
 
 
 def refused(expected, call, **request):
