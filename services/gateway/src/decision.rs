@@ -86,7 +86,9 @@ pub async fn decide(policies: &PolicyCache, identity: &Identity, asked: &Asked<'
     let arn = identity.policies_of.as_str();
     let grants = policies.get(arn).await?.ok_or_else(unknown_principal)?;
     let graph = match asked.resource {
-        Resource::Graph(text) | Resource::MemberGraph(text) => Some(text.parse::<GraphArn>().map_err(|error| status::invalid_argument("graph_arn", error.reason))?),
+        Resource::Graph(text) | Resource::MemberGraph(text) => {
+            Some(text.parse::<GraphArn>().map_err(|error| status::invalid_argument("graph_arn", error.reason))?)
+        }
         Resource::Nothing | Resource::Role(_) => None,
     };
     permit(&grants, identity, asked, graph.as_ref(), facts)?;

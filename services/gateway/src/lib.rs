@@ -86,6 +86,7 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
         operations: OperationLimits::new(&config.limits, &clock),
         proxies: Proxies::parse(&config.trusted_proxies)?,
         permits: Arc::new(Semaphore::new(config.limits.concurrent_calls.min(Semaphore::MAX_PERMITS))),
+        large_bodies: Semaphore::new(rest::LARGE_BODIES),
         limits: config.limits.clone(),
         region: config.region.clone(),
         regions: config.regions.clone(),

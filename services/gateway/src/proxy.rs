@@ -63,6 +63,8 @@ pub struct Parts {
     pub limits: Limits,
     /// Places for calls in progress.
     pub permits: Arc<Semaphore>,
+    /// Places for large bodies of callers that are not known yet.
+    pub large_bodies: Semaphore,
     /// Region of calls that name none.
     pub region: String,
     /// Regions that requests can be signed for.

@@ -33,8 +33,8 @@ use crate::{
     forward::Correlation,
     identity::Identity,
     proxy::Parts,
-    sigv4::{Fault, Signed},
     signing_keys::NoKey,
+    sigv4::{Fault, Signed},
 };
 
 mod call;
@@ -58,6 +58,10 @@ use operation::Operation;
 const SERVICE: &str = "detective";
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-amzn-requestid");
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
+/// No operation needs more, but for many long tags.
+const SMALL_BODY_BYTES: usize = 16 << 10;
+/// Larger bodies that are read at once: nobody knows yet whose they are, so together they must be small.
+pub(crate) const LARGE_BODIES: usize = 64;
 
 /// Why nobody is believed to call.
 #[derive(Debug)]
@@ -148,8 +152,11 @@ impl Parts {
         if declared.is_some_and(|length| length > limit) {
             return Err(too_large().into());
         }
-        let reading = tokio::time::timeout(Duration::from_secs(self.limits.first_message_seconds), Limited::new(body, limit).collect());
-        match reading.await {
+        let reading = async {
+            let _permit = if declared.is_none_or(|length| length > SMALL_BODY_BYTES) { self.large_bodies.acquire().await.ok() } else { None };
+            Limited::new(body, limit).collect().await
+        };
+        match tokio::time::timeout(Duration::from_secs(self.limits.first_message_seconds), reading).await {
             Ok(Ok(collected)) => Ok(collected.to_bytes()),
             Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
             Ok(Err(_)) => Err(ApiError::new(Kind::Validation, "The request was broken off.").into()),

@@ -84,7 +84,10 @@ mod tests {
         let anonymous: Vec<_> = routes.iter().filter(|(_, route)| route.action.is_none()).map(|(path, _)| path.as_str()).collect();
         assert_eq!(anonymous, ["/gumshoe.membership.v1.CredentialService/CreateToken"]);
         let risk = &routes["/gumshoe.graph.v1.GraphService/GetRisk"];
-        assert_eq!((risk.upstream, risk.action.as_deref(), risk.fields.graph, risk.streaming), (Upstream::Graph, Some("detective:SearchGraph"), Some(1), false));
+        assert_eq!(
+            (risk.upstream, risk.action.as_deref(), risk.fields.graph, risk.streaming),
+            (Upstream::Graph, Some("detective:SearchGraph"), Some(1), false)
+        );
         assert!(routes["/gumshoe.ingest.v1.IngestService/StreamRecords"].streaming);
         assert!(routes["/gumshoe.membership.v1.MembershipService/AcceptInvitation"].member && !risk.member);
     }

@@ -60,7 +60,8 @@ impl<'a> Signed<'a> {
         }
         let authorization = Authorization::read(head)?;
         let signed_headers = authorization.signed_headers;
-        let time = single(head, &DATE)?.ok_or_else(|| Fault::Incomplete("Authorization header requires the existence of an 'X-Amz-Date' header.".to_owned()))?;
+        let time =
+            single(head, &DATE)?.ok_or_else(|| Fault::Incomplete("Authorization header requires the existence of an 'X-Amz-Date' header.".to_owned()))?;
         check_time(time, now)?;
         let (access_key_id, scope) = authorization.credential.split_once('/').ok_or_else(malformed_credential)?;
         let parts: Vec<&str> = scope.split('/').collect();
@@ -202,7 +203,8 @@ fn check_signed_headers(head: &Parts, signed: &str) -> Result<(), Fault> {
 }
 
 fn canonical_request(head: &Parts, signed: &str, digest: &str) -> Result<Vec<u8>, Fault> {
-    let mut canonical = format!("{}\n{}\n{}\n", head.method, canonical_path(head.uri.path()), canonical_query(head.uri.query().unwrap_or_default())).into_bytes();
+    let mut canonical =
+        format!("{}\n{}\n{}\n", head.method, canonical_path(head.uri.path()), canonical_query(head.uri.query().unwrap_or_default())).into_bytes();
     for name in signed.split(';') {
         canonical.extend_from_slice(name.as_bytes());
         canonical.push(b':');
@@ -328,7 +330,8 @@ fn unhex(text: &str) -> Option<[u8; 32]> {
     if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return None;
     }
-    let bytes: Vec<u8> = text.as_bytes().chunks_exact(2).filter_map(|pair| <[u8; 2]>::try_from(pair).ok()).map(|[high, low]| digit(high) << 4 | digit(low)).collect();
+    let bytes: Vec<u8> =
+        text.as_bytes().chunks_exact(2).filter_map(|pair| <[u8; 2]>::try_from(pair).ok()).map(|[high, low]| digit(high) << 4 | digit(low)).collect();
     bytes.try_into().ok()
 }
 

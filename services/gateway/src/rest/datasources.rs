@@ -45,11 +45,8 @@ struct UnprocessedGraph {
 
 /// `ListDatasourcePackages`.
 pub async fn list(call: &Call<'_>) -> Outcome {
-    let request = call.read(|input| ListDatasourcePackagesRequest {
-        graph_arn: input.graph(),
-        page_size: input.page_size(200),
-        page_token: input.page_token(1_024),
-    })?;
+    let request =
+        call.read(|input| ListDatasourcePackagesRequest { graph_arn: input.graph(), page_size: input.page_size(200), page_token: input.page_token(1_024) })?;
     let mut client = call.membership(Resource::Graph(&request.graph_arn)).await?;
     let answer = client.list_datasource_packages(call.message(request)).await?.into_inner();
     reply(&ListDatasourcePackagesResponse { datasource_packages: ingest_details(&answer.packages), next_token: given(answer.next_page_token) })
@@ -68,10 +65,8 @@ pub async fn update(call: &Call<'_>) -> Outcome {
 
 /// `BatchGetGraphMemberDatasources`.
 pub async fn of_members(call: &Call<'_>) -> Outcome {
-    let request = call.read(|input| BatchGetGraphMemberDatasourcesRequest {
-        graph_arn: input.graph(),
-        account_ids: input.texts("AccountIds", 200, &Text::ACCOUNT_ID),
-    })?;
+    let request =
+        call.read(|input| BatchGetGraphMemberDatasourcesRequest { graph_arn: input.graph(), account_ids: input.texts("AccountIds", 200, &Text::ACCOUNT_ID) })?;
     let mut client = call.membership(Resource::Graph(&request.graph_arn)).await?;
     let answer = client.batch_get_graph_member_datasources(call.message(request)).await?.into_inner();
     reply(&BatchGetGraphMemberDatasourcesResponse {

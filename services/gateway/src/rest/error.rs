@@ -252,7 +252,13 @@ mod tests {
             ("AcceptInvitation", status::conflict("no"), 409, "ConflictException", "no"),
             ("CreateMembers", status::quota_exceeded("1200"), 402, "ServiceQuotaExceededException", "1200"),
             ("GetMembers", status::unavailable("x"), 500, "InternalServerException", "An internal error has occurred. Try again later."),
-            ("GetMembers", status::unauthenticated("the bearer token has expired"), 403, "ExpiredTokenException", "The security token included in the request is expired."),
+            (
+                "GetMembers",
+                status::unauthenticated("the bearer token has expired"),
+                403,
+                "ExpiredTokenException",
+                "The security token included in the request is expired.",
+            ),
             ("GetMembers", status::unauthenticated("no"), 403, "UnrecognizedClientException", "The security token included in the request is invalid."),
             // The model has no such error for these.
             ("DescribeOrganizationConfiguration", status::not_found("graph", "g"), 400, "ValidationException", "graph `g` does not exist"),

@@ -68,8 +68,7 @@ pub async fn create(call: &Call<'_>) -> Outcome {
 
 /// `GetMembers`.
 pub async fn get(call: &Call<'_>) -> Outcome {
-    let request =
-        call.read(|input| GetMembersRequest { graph_arn: input.graph(), account_ids: input.texts("AccountIds", MAX_ACCOUNTS, &Text::ACCOUNT_ID) })?;
+    let request = call.read(|input| GetMembersRequest { graph_arn: input.graph(), account_ids: input.texts("AccountIds", MAX_ACCOUNTS, &Text::ACCOUNT_ID) })?;
     let mut client = call.membership(Resource::Graph(&request.graph_arn)).await?;
     let answer = client.get_members(call.message(request)).await?.into_inner();
     reply(&GetMembersResponse { member_details: call.members(answer.members), unprocessed_accounts: unprocessed(answer.unprocessed_accounts) })
@@ -77,11 +76,7 @@ pub async fn get(call: &Call<'_>) -> Outcome {
 
 /// `ListMembers`.
 pub async fn list(call: &Call<'_>) -> Outcome {
-    let request = call.read(|input| ListMembersRequest {
-        graph_arn: input.graph(),
-        page_size: input.page_size(200),
-        page_token: input.page_token(1_024),
-    })?;
+    let request = call.read(|input| ListMembersRequest { graph_arn: input.graph(), page_size: input.page_size(200), page_token: input.page_token(1_024) })?;
     let mut client = call.membership(Resource::Graph(&request.graph_arn)).await?;
     let answer = client.list_members(call.message(request)).await?.into_inner();
     reply(&ListMembersResponse { member_details: call.members(answer.members), next_token: given(answer.next_page_token) })
@@ -98,8 +93,8 @@ pub async fn delete(call: &Call<'_>) -> Outcome {
 
 /// `StartMonitoringMember`.
 pub async fn start_monitoring(call: &Call<'_>) -> Outcome {
-    let request = call
-        .read(|input| StartMonitoringMemberRequest { graph_arn: input.graph(), account_id: input.required_text("AccountId", &Text::ACCOUNT_ID) })?;
+    let request =
+        call.read(|input| StartMonitoringMemberRequest { graph_arn: input.graph(), account_id: input.required_text("AccountId", &Text::ACCOUNT_ID) })?;
     let mut client = call.membership(Resource::Graph(&request.graph_arn)).await?;
     client.start_monitoring_member(call.message(request)).await?;
     done()

@@ -81,10 +81,8 @@ pub async fn describe(call: &Call<'_>) -> Outcome {
 /// `UpdateOrganizationConfiguration`. The model's `Boolean` is false by default, and the SDK for Go, with it Terraform,
 /// leaves out what is false.
 pub async fn update(call: &Call<'_>) -> Outcome {
-    let request = call.read(|input| UpdateOrganizationConfigurationRequest {
-        graph_arn: input.graph(),
-        auto_enable: Some(input.flag("AutoEnable").unwrap_or_default()),
-    })?;
+    let request = call
+        .read(|input| UpdateOrganizationConfigurationRequest { graph_arn: input.graph(), auto_enable: Some(input.flag("AutoEnable").unwrap_or_default()) })?;
     let mut client = call.organization(Resource::Graph(&request.graph_arn)).await?;
     client.update_organization_configuration(call.message(request)).await?;
     done()

@@ -7,9 +7,7 @@ use std::{
 
 use gumshoe_api::{
     common::v1::ErrorReason,
-    membership::v1::{
-        AssumeRoleRequest, AssumeRoleWithWebIdentityRequest, TemporaryCredentials, credential_service_client::CredentialServiceClient,
-    },
+    membership::v1::{AssumeRoleRequest, AssumeRoleWithWebIdentityRequest, TemporaryCredentials, credential_service_client::CredentialServiceClient},
 };
 use gumshoe_runtime::{
     Caller, Failure,
@@ -222,7 +220,10 @@ impl StsCall<'_> {
         match action {
             "GetCallerIdentity" => Ok(get_caller_identity(&identity, &facts, self.correlation)),
             "AssumeRole" => Self { facts, ..self }.assume_role(&form, &identity).await,
-            _ => Err(StsError::bad("InvalidAction", "Could not find such an operation for the version 2011-06-15: only GetCallerIdentity, AssumeRole and AssumeRoleWithWebIdentity are there.")),
+            _ => Err(StsError::bad(
+                "InvalidAction",
+                "Could not find such an operation for the version 2011-06-15: only GetCallerIdentity, AssumeRole and AssumeRoleWithWebIdentity are there.",
+            )),
         }
     }
 
@@ -289,9 +290,10 @@ fn get_caller_identity(identity: &Identity, facts: &Facts<'_>, correlation: &Cor
 /// Says in AWS's words that a role does not trust the caller, or is not there.
 fn not_trusted(status: Status, principal: &str, operation: &str, role: &str) -> StsError {
     match reason_of(&status) {
-        Some(ErrorReason::AccessDenied | ErrorReason::NotFound) => {
-            StsError::denied("AccessDenied", format!("User: {principal} is not authorized to perform: sts:{operation} on resource: {}", status::quoted(role).replace('`', "")))
-        }
+        Some(ErrorReason::AccessDenied | ErrorReason::NotFound) => StsError::denied(
+            "AccessDenied",
+            format!("User: {principal} is not authorized to perform: sts:{operation} on resource: {}", status::quoted(role).replace('`', "")),
+        ),
         _ => status.into(),
     }
 }
@@ -325,7 +327,8 @@ mod tests {
 
     #[test]
     fn parameters_are_read_and_checked() {
-        let asking = form("RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2FA&RoleSessionName=ann%40example.com&DurationSeconds=900&Policy=%7B%7D").asking().unwrap();
+        let asking =
+            form("RoleArn=arn%3Aaws%3Aiam%3A%3A111122223333%3Arole%2FA&RoleSessionName=ann%40example.com&DurationSeconds=900&Policy=%7B%7D").asking().unwrap();
         assert_eq!((asking.role_arn.as_str(), asking.role_session_name.as_str()), ("arn:aws:iam::111122223333:role/A", "ann@example.com"));
         assert_eq!((asking.duration.unwrap().seconds, asking.policy.as_str()), (900, "{}"));
         assert!(form("RoleArn=a&RoleSessionName=b").asking().unwrap().duration.is_none());

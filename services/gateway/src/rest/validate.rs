@@ -33,12 +33,8 @@ impl Text {
         ..Self::ANY
     };
     /// An address of electronic mail.
-    pub const EMAIL_ADDRESS: Self = Self {
-        min: 1,
-        max: 64,
-        pattern: Some((r"^.+@(?:(?:(?!-)[A-Za-z0-9-]{1,62})?[A-Za-z0-9]{1}\.)+[A-Za-z]{2,63}$", is_email_address)),
-        sensitive: true,
-    };
+    pub const EMAIL_ADDRESS: Self =
+        Self { min: 1, max: 64, pattern: Some((r"^.+@(?:(?:(?!-)[A-Za-z0-9-]{1,62})?[A-Za-z0-9]{1}\.)+[A-Za-z]{2,63}$", is_email_address)), sensitive: true };
     /// Words of an invitation.
     pub const EMAIL_MESSAGE: Self = Self { min: 1, max: 1_000, pattern: None, sensitive: true };
     /// A user or role.

@@ -196,7 +196,9 @@ fn http_2_has_an_authority_in_the_place_of_a_host() {
 /// Signs as the documentation says it, with nothing of the verifier's but the hash functions.
 fn sign(method: &str, segments: &[String], query: &[(String, String)], headers: &[(String, String)], body: &[u8]) -> Vector {
     let quote = |text: &str| -> String {
-        text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+        text.bytes()
+            .map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+            .collect()
     };
     let path: String = segments.iter().map(|segment| format!("/{}", quote(segment))).collect();
     let canonical_path: String = segments.iter().map(|segment| format!("/{}", quote(&quote(segment)))).collect();

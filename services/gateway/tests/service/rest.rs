@@ -64,7 +64,8 @@ async fn a_member_is_invited_accepts_and_leaves() {
     let guest = gateway.administrator_of(MEMBER).await;
     let graph = gateway.graph.clone();
     let accounts = json!([{"AccountId": MEMBER, "EmailAddress": format!("{MEMBER}@example.com")}, {"AccountId": ACCOUNT, "EmailAddress": "a@example.com"}]);
-    let made = gateway.post("/graph/members", json!({"GraphArn": graph, "Accounts": accounts, "Message": "please", "DisableEmailNotification": true})).await.ok();
+    let made =
+        gateway.post("/graph/members", json!({"GraphArn": graph, "Accounts": accounts, "Message": "please", "DisableEmailNotification": true})).await.ok();
     let member = &made["Members"][0];
     for (name, expected) in [
         ("AccountId", MEMBER),
@@ -139,7 +140,7 @@ async fn investigations_are_passed_on_with_the_id_of_their_invocation() {
     assert!(!message.contains("secrets"), "{message}");
     let slow = gateway.post("/investigations/listInvestigations", json!({"GraphArn": graph})).await;
     assert_eq!(slow.is(429, "TooManyRequestsException"), "slowly");
-    assert_eq!((slow.headers["retry-after"].to_str().unwrap(), slow.headers["x-amz-retry-after"].to_str().unwrap()), ("2", "1500"));
+    assert_eq!((slow.header("retry-after"), slow.header("x-amz-retry-after")), ("2", "1500"));
     let body = json!({"GraphArn": graph, "InvestigationId": "1".repeat(21), "NextToken": "token", "IndicatorType": "NEW_ASO"});
     let indicators = gateway.post("/investigations/listIndicators", body).await.ok();
     assert_eq!(
@@ -192,7 +193,8 @@ async fn policies_decide_and_say_so_as_aws_does() {
 async fn conditions_see_tags_and_the_region() {
     let gateway = Gateway::start().await;
     let allow = |condition: &str| policy(&[format!(r#"{{"Effect":"Allow","Action":"detective:*","Resource":"*","Condition":{condition}}}"#)]);
-    let tagger = gateway.user("user/tagger", &[allow(r#"{"StringEquals":{"aws:RequestTag/team":"blue"},"ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}"#)]).await;
+    let tagger =
+        gateway.user("user/tagger", &[allow(r#"{"StringEquals":{"aws:RequestTag/team":"blue"},"ForAllValues:StringEquals":{"aws:TagKeys":["team"]}}"#)]).await;
     for (body, status) in [(r#"{"Tags":{"team":"blue"}}"#, 204), (r#"{"Tags":{"team":"red"}}"#, 403), (r#"{"Tags":{"team":"blue","x":"y"}}"#, 403)] {
         let answer = gateway.send(&tagger, Call::tags("POST", &gateway.graph, "", body)).await;
         assert_eq!(answer.status, status, "{body}: {}", answer.text);
@@ -216,13 +218,43 @@ async fn input_is_held_to_the_model() {
     let graph = gateway.graph.clone();
     let cases = [
         ("/graph/members/list", json!({}), "Value null at 'graphArn' failed to satisfy constraint: Member must not be null", "INVALID_GRAPH_ARN"),
-        ("/graph/members/list", json!({"GraphArn": "x"}), "Value 'x' at 'graphArn' failed to satisfy constraint: Member must satisfy regular expression pattern: ^arn:aws", "INVALID_GRAPH_ARN"),
-        ("/graph/members/list", json!({"GraphArn": graph, "MaxResults": 201}), "Value '201' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 200", "INVALID_REQUEST_BODY"),
-        ("/graph/members/list", json!({"GraphArn": graph, "MaxResults": "1"}), "Value at 'maxResults' failed to satisfy constraint: Member must be an integer", "INVALID_REQUEST_BODY"),
+        (
+            "/graph/members/list",
+            json!({"GraphArn": "x"}),
+            "Value 'x' at 'graphArn' failed to satisfy constraint: Member must satisfy regular expression pattern: ^arn:aws",
+            "INVALID_GRAPH_ARN",
+        ),
+        (
+            "/graph/members/list",
+            json!({"GraphArn": graph, "MaxResults": 201}),
+            "Value '201' at 'maxResults' failed to satisfy constraint: Member must have value less than or equal to 200",
+            "INVALID_REQUEST_BODY",
+        ),
+        (
+            "/graph/members/list",
+            json!({"GraphArn": graph, "MaxResults": "1"}),
+            "Value at 'maxResults' failed to satisfy constraint: Member must be an integer",
+            "INVALID_REQUEST_BODY",
+        ),
         ("/graph/members/list", json!({"GraphArn": graph, "NextToken": "x"}), "The NextToken is not valid", "INVALID_REQUEST_BODY"),
-        ("/graph/members", json!({"GraphArn": graph, "Accounts": []}), "'accounts' failed to satisfy constraint: Member must have length greater than or equal to 1", "INVALID_REQUEST_BODY"),
-        ("/graph/members", json!({"GraphArn": graph, "Accounts": [{"AccountId": MEMBER, "EmailAddress": "hunter2"}]}), "Value at 'accounts.1.member.emailAddress' failed", "INVALID_REQUEST_BODY"),
-        ("/graph/datasources/update", json!({"GraphArn": graph, "DatasourcePackages": ["eks"]}), "at 'datasourcePackages.1.member' failed to satisfy constraint: Member must satisfy enum value set: [DETECTIVE_CORE, EKS_AUDIT, ASFF_SECURITYHUB_FINDING]", "INVALID_REQUEST_BODY"),
+        (
+            "/graph/members",
+            json!({"GraphArn": graph, "Accounts": []}),
+            "'accounts' failed to satisfy constraint: Member must have length greater than or equal to 1",
+            "INVALID_REQUEST_BODY",
+        ),
+        (
+            "/graph/members",
+            json!({"GraphArn": graph, "Accounts": [{"AccountId": MEMBER, "EmailAddress": "hunter2"}]}),
+            "Value at 'accounts.1.member.emailAddress' failed",
+            "INVALID_REQUEST_BODY",
+        ),
+        (
+            "/graph/datasources/update",
+            json!({"GraphArn": graph, "DatasourcePackages": ["eks"]}),
+            "at 'datasourcePackages.1.member' failed to satisfy constraint: Member must satisfy enum value set: [DETECTIVE_CORE, EKS_AUDIT, ASFF_SECURITYHUB_FINDING]",
+            "INVALID_REQUEST_BODY",
+        ),
     ];
     for (path, body, words, code) in cases {
         let answer = gateway.post(path, body).await;
@@ -245,7 +277,9 @@ async fn input_is_held_to_the_model() {
 #[tokio::test]
 async fn what_is_no_operation_or_too_large_is_refused() {
     let gateway = Gateway::start().await;
-    for (method, path) in [("POST", "/graphs"), ("GET", "/graph"), ("POST", "/tags"), ("PATCH", "/tags/x"), ("POST", "/graph/list/"), ("DELETE", "/invitation"), ("POST", "/")] {
+    for (method, path) in
+        [("POST", "/graphs"), ("GET", "/graph"), ("POST", "/tags"), ("PATCH", "/tags/x"), ("POST", "/graph/list/"), ("DELETE", "/invitation"), ("POST", "/")]
+    {
         let call = Call { method, ..Call::post(path, json!({})) };
         gateway.send(&gateway.key, call).await.is(404, "UnknownOperationException");
     }
@@ -270,6 +304,19 @@ async fn a_body_that_does_not_come_is_not_waited_for() {
 }
 
 #[tokio::test]
+async fn large_bodies_that_do_not_come_keep_no_small_ones_away() {
+    use tokio::io::AsyncWriteExt as _;
+    let gateway = Gateway::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..100 {
+        let mut stream = tokio::net::TcpStream::connect(gateway.address).await.unwrap();
+        stream.write_all(b"POST /graphs/list HTTP/1.1\r\nhost: x\r\ncontent-length: 1000000\r\n\r\n{").await.unwrap();
+        streams.push(stream);
+    }
+    gateway.post("/graphs/list", json!({})).await.ok();
+}
+
+#[tokio::test]
 async fn an_account_that_calls_too_often_has_to_wait() {
     let limits = Limits { reads_per_second: 1, grace_seconds: 1, ..Limits::default() };
     let gateway = Gateway::start_with(Options { limits, ..Options::default() }).await;
@@ -283,7 +330,7 @@ async fn an_account_that_calls_too_often_has_to_wait() {
     }
     let refused = refused.unwrap();
     refused.is(429, "TooManyRequestsException");
-    let wait: u64 = refused.headers["x-amz-retry-after"].to_str().unwrap().parse().unwrap();
-    assert!((1..=1_000).contains(&wait) && refused.headers["retry-after"] == "1", "{wait}");
+    let wait: u64 = refused.header("x-amz-retry-after").parse().unwrap();
+    assert!((1..=1_000).contains(&wait) && refused.header("retry-after") == "1", "{wait}");
     gateway.post("/graph", json!({})).await.ok();
 }

@@ -45,13 +45,17 @@ async fn what_is_not_signed_rightly_is_refused() {
     // A good signature, of another request.
     let host = gateway.address.to_string();
     let headers = sign(&list(), &gateway.key, &host);
-    for other in [Call::post("/graphs/list", json!({"MaxResults": 1})), Call::post("/invitations/list", json!({})), Call { query: "a=b".to_owned(), ..list() }] {
+    for other in [Call::post("/graphs/list", json!({"MaxResults": 1})), Call::post("/invitations/list", json!({})), Call { query: "a=b".to_owned(), ..list() }]
+    {
         gateway.send_with(other, headers.clone()).await.is(403, "InvalidSignatureException");
     }
     let mut headers = headers;
     headers.iter_mut().filter(|(name, _)| name == "authorization").for_each(|(_, value)| value.truncate(value.len() - 1));
     gateway.send_with(list(), headers).await.is(400, "IncompleteSignatureException");
-    gateway.send_with(Call { query: "X-Amz-Signature=00&X-Amz-Algorithm=AWS4-HMAC-SHA256".to_owned(), ..list() }, Vec::new()).await.is(400, "IncompleteSignatureException");
+    gateway
+        .send_with(Call { query: "X-Amz-Signature=00&X-Amz-Algorithm=AWS4-HMAC-SHA256".to_owned(), ..list() }, Vec::new())
+        .await
+        .is(400, "IncompleteSignatureException");
 }
 
 #[tokio::test]

@@ -61,7 +61,13 @@ impl Call {
 
     pub fn sts(parameters: &[(&str, &str)]) -> Self {
         let pairs: Vec<_> = [("Version", "2011-06-15")].iter().chain(parameters).map(|(name, value)| format!("{name}={}", quote(value))).collect();
-        Self { path: "/".to_owned(), body: pairs.join("&"), content_type: "application/x-www-form-urlencoded; charset=utf-8", service: "sts", ..Self::post("", Value::Null) }
+        Self {
+            path: "/".to_owned(),
+            body: pairs.join("&"),
+            content_type: "application/x-www-form-urlencoded; charset=utf-8",
+            service: "sts",
+            ..Self::post("", Value::Null)
+        }
     }
 }
 
@@ -78,12 +84,17 @@ impl Answer {
         serde_json::from_str(&self.text).unwrap()
     }
 
+    /// A header's value, empty if it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().unwrap())
+    }
+
     pub fn error(&self) -> &str {
-        self.headers.get("x-amzn-errortype").map_or("", |value| value.to_str().unwrap())
+        self.header("x-amzn-errortype")
     }
 
     pub fn message(&self) -> String {
-        self.json()["Message"].as_str().unwrap().to_owned()
+        self.json().get("Message").and_then(Value::as_str).unwrap().to_owned()
     }
 
     #[track_caller]
@@ -94,13 +105,15 @@ impl Answer {
 
     #[track_caller]
     pub fn ok(&self) -> Value {
-        assert_eq!((self.status, self.headers.get("content-type").unwrap().to_str().unwrap()), (200, "application/json"), "{}", self.text);
+        assert_eq!((self.status, self.header("content-type")), (200, "application/json"), "{}", self.text);
         self.json()
     }
 }
 
 pub fn quote(text: &str) -> String {
-    text.bytes().map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
+    text.bytes()
+        .map(|byte| if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") })
+        .collect()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -123,7 +123,10 @@ impl InvestigationService for Telling {
     ) -> Result<Response<investigation::StartInvestigationResponse>, Status> {
         let caller = Caller::of(&request)?;
         caller.require_graph(&request.get_ref().graph_arn)?;
-        assert_eq!((caller.action.as_str(), request.metadata().get("x-request-id").unwrap().to_str().unwrap()), ("detective:StartInvestigation", &*caller.request_id));
+        assert_eq!(
+            (caller.action.as_str(), request.metadata().get("x-request-id").unwrap().to_str().unwrap()),
+            ("detective:StartInvestigation", &*caller.request_id)
+        );
         self.started.lock().unwrap().push(request.into_inner());
         Ok(Response::new(investigation::StartInvestigationResponse { investigation_id: "1".repeat(21) }))
     }
@@ -164,15 +167,10 @@ impl InvestigationService for Telling {
         Ok(Response::new(investigation::UpdateInvestigationStateResponse {}))
     }
 
-    async fn list_indicators(
-        &self,
-        request: Request<investigation::ListIndicatorsRequest>,
-    ) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
+    async fn list_indicators(&self, request: Request<investigation::ListIndicatorsRequest>) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
         let detail = investigation::NewAsoDetail { aso: request.into_inner().page_token, is_new_for_entire_account: true };
-        let indicator = investigation::Indicator {
-            r#type: investigation::IndicatorType::NewAso.into(),
-            detail: Some(investigation::indicator::Detail::NewAso(detail)),
-        };
+        let indicator =
+            investigation::Indicator { r#type: investigation::IndicatorType::NewAso.into(), detail: Some(investigation::indicator::Detail::NewAso(detail)) };
         Ok(Response::new(investigation::ListIndicatorsResponse { indicators: vec![indicator], next_page_token: "next".to_owned() }))
     }
 }

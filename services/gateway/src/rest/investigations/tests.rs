@@ -50,7 +50,10 @@ fn filters_and_order_are_passed_on() {
 fn filters_are_checked() {
     for (filter, words) in [
         (json!({"Severity": {}}), "'filterCriteria.severity.value' failed to satisfy constraint: Member must not be null"),
-        (json!({"Severity": {"Value": "GRAVE"}}), "Value 'GRAVE' at 'filterCriteria.severity.value' failed to satisfy constraint: Member must satisfy enum value set: [INFORMATIONAL"),
+        (
+            json!({"Severity": {"Value": "GRAVE"}}),
+            "Value 'GRAVE' at 'filterCriteria.severity.value' failed to satisfy constraint: Member must satisfy enum value set: [INFORMATIONAL",
+        ),
         (json!({"State": {"Value": ""}}), "'filterCriteria.state.value' failed to satisfy constraint: Member must have length greater than or equal to 1"),
         (json!({"State": "ACTIVE"}), "'filterCriteria.state' failed to satisfy constraint: Member must be a structure"),
         (json!({"CreatedTime": {"StartInclusive": 1}}), "Value null at 'filterCriteria.createdTime.endInclusive'"),
@@ -101,7 +104,8 @@ fn an_investigation_is_whole_alone_and_short_in_a_list() {
 
 #[test]
 fn each_indicator_has_its_own_detail() {
-    let shown = |kind: IndicatorType, detail| serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail) }).unwrap()).unwrap();
+    let shown =
+        |kind: IndicatorType, detail| serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail) }).unwrap()).unwrap();
     let ttps = api::TtpsObservedDetail {
         tactic: "Persistence".to_owned(),
         technique: "T1098".to_owned(),

@@ -62,9 +62,6 @@ mod tests {
     #[test]
     fn text_is_escaped() {
         let document = Element::root("A").with(Element::new("B").text("C", "<&>\"'\u{0}ü")).text("D", "");
-        assert_eq!(
-            document.to_string(),
-            "<A xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><B><C>&lt;&amp;&gt;&quot;&apos;\u{fffd}ü</C></B><D></D></A>"
-        );
+        assert_eq!(document.to_string(), "<A xmlns=\"https://sts.amazonaws.com/doc/2011-06-15/\"><B><C>&lt;&amp;&gt;&quot;&apos;\u{fffd}ü</C></B><D></D></A>");
     }
 }

@@ -29,7 +29,10 @@ fn members_at_fault_are_named_as_aws_does() {
         "2 validation errors detected: Value 'x\\n' at 'accountId' failed to satisfy constraint: Member must satisfy regular expression pattern: ^[0-9]+$; \
          Value 'x\\n' at 'accountId' failed to satisfy constraint: Member must have length greater than or equal to 12"
     );
-    assert_eq!(refused(&json!({"AccountId": 5}), account), "1 validation error detected: Value at 'accountId' failed to satisfy constraint: Member must be a string");
+    assert_eq!(
+        refused(&json!({"AccountId": 5}), account),
+        "1 validation error detected: Value at 'accountId' failed to satisfy constraint: Member must be a string"
+    );
     let graph = read(&json!({"GraphArn": "x"}), |input| input.graph()).unwrap_err();
     assert_eq!(graph.code, Some(ErrorCode::InvalidGraphArn));
 }
@@ -47,7 +50,8 @@ fn sensitive_values_are_never_shown() {
 fn lists_and_pages_have_their_bounds() {
     let ids = |input: &Input<'_>| input.texts("AccountIds", 2, &Text::ACCOUNT_ID);
     assert_eq!(read(&json!({"AccountIds": ["111122223333"]}), ids).unwrap(), ["111122223333"]);
-    for bad in [json!({}), json!({"AccountIds": []}), json!({"AccountIds": {}}), json!({"AccountIds": vec!["111122223333"; 3]}), json!({"AccountIds": [null]})] {
+    for bad in [json!({}), json!({"AccountIds": []}), json!({"AccountIds": {}}), json!({"AccountIds": vec!["111122223333"; 3]}), json!({"AccountIds": [null]})]
+    {
         assert!(refused(&bad, ids).contains("'accountIds"), "{bad}");
     }
     let size = |input: &Input<'_>| input.page_size(200);
@@ -84,7 +88,8 @@ fn times_come_as_text_or_as_seconds() {
     ] {
         assert_eq!(time(value).unwrap(), expected);
     }
-    for bad in [json!("yesterday"), json!(true), json!("2024-13-01T00:00:00Z"), json!({}), json!(-1), json!(1e300), json!(null), json!("0001-01-01T00:00:00Z")] {
+    for bad in [json!("yesterday"), json!(true), json!("2024-13-01T00:00:00Z"), json!({}), json!(-1), json!(1e300), json!(null), json!("0001-01-01T00:00:00Z")]
+    {
         assert!(time(bad.clone()).unwrap_err().message.contains("'time'"), "{bad}");
     }
 }
@@ -95,7 +100,20 @@ fn patterns_are_the_models() {
     for address in ["a@example.com", "a@b@example.com", "ü@x-y.co", "a@1.a.bc", "a b@x.museum"] {
         assert!(good(&Text::EMAIL_ADDRESS, address), "{address}");
     }
-    for bad in ["", "@example.com", "a@example", "a@-x.com", "a@x-.com", "a@x..com", "a@.com", "a@x.c", "a@x.c1", "a\n@x.com", "a@x_y.com", &format!("a@{}.com", "x".repeat(64))] {
+    for bad in [
+        "",
+        "@example.com",
+        "a@example",
+        "a@-x.com",
+        "a@x-.com",
+        "a@x..com",
+        "a@.com",
+        "a@x.c",
+        "a@x.c1",
+        "a\n@x.com",
+        "a@x_y.com",
+        &format!("a@{}.com", "x".repeat(64)),
+    ] {
         assert!(!good(&Text::EMAIL_ADDRESS, bad), "{bad}");
     }
     for key in ["a", "Team", "cost-center", "path/to:x_y=z", "a,b;c<d", "0", "+", "AWS:x", "xaws:"] {
@@ -114,7 +132,9 @@ fn tags_are_checked_key_and_value() {
     let tags = |input: &Input<'_>| input.tags(true);
     assert_eq!(read(&json!({"Tags": {"b": "", "a": "ä €"}}), tags).unwrap(), [("b".to_owned(), String::new()), ("a".to_owned(), "ä €".to_owned())]);
     assert!(read(&json!({}), |input| input.tags(false)).unwrap().is_empty());
-    for bad in [json!(null), json!({}), json!([]), json!({"aws:x": "v"}), json!({"a key": "v"}), json!({"k": "v".repeat(257)}), json!({"k": null}), json!({"k": 1})] {
+    for bad in
+        [json!(null), json!({}), json!([]), json!({"aws:x": "v"}), json!({"a key": "v"}), json!({"k": "v".repeat(257)}), json!({"k": null}), json!({"k": 1})]
+    {
         let text = refused(&json!({"Tags": bad}), tags);
         assert!(text.contains("'tags"), "{text}");
     }
