@@ -151,7 +151,7 @@ async fn a_role_is_assumed_by_whom_it_trusts() {
     assert!(credentials.access_key_id.starts_with("ASIA") && credentials.access_key_id.len() == 20 && credentials.secret_access_key.len() == 40);
     let key = service.signing_key(&credentials.access_key_id, &credentials.session_token).await.unwrap();
     assert_eq!((key.signing_key, key.principal_arn.as_str(), key.account_id.as_str()), (derived(&credentials.secret_access_key), role.as_str(), OTHER));
-    assert_eq!((key.session_arn, key.expire_time), (made.session_arn, credentials.expire_time));
+    assert_eq!((key.session_arn, key.user_id, key.expire_time), (made.session_arn.clone(), made.assumed_role_id.clone(), credentials.expire_time));
     assert_eq!(credentials.expire_time.unwrap().seconds - key.issue_time.unwrap().seconds, 3_600);
 
     unauthenticated(service.signing_key(&credentials.access_key_id, "").await, "missing session token");

@@ -54,6 +54,8 @@ async fn an_account_belongs_to_one_organization(fixture: Fixture) {
     let store = &fixture.store;
     organization(&fixture).await;
     store.create_organization(&id(MANAGER), later(1)).await.unwrap();
+    assert!(store.is_in_organization(&id(MANAGER)).await.unwrap() && store.is_in_organization(&id(2)).await.unwrap());
+    assert!(!store.is_in_organization(&id(5)).await.unwrap() && !store.is_in_organization(&id(99)).await.unwrap());
     assert!(matches!(store.create_organization(&id(3), NOW).await, Err(StoreError::AlreadyExists)));
     assert!(matches!(store.create_organization(&id(99), NOW).await, Err(StoreError::NotFound)));
     assert!(matches!(store.add_accounts(&id(3), &[id(5)], NOW).await, Err(StoreError::NotFound)));
