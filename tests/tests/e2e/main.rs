@@ -4,3 +4,4 @@
 mod five;
 mod night;
 mod one;
+mod sdk;
