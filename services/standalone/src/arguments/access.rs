@@ -73,7 +73,7 @@ pub enum Policies {
     },
 }
 
-/// What to do with access keys.
+/// What to do with access keys. The field is `key`, as `access_key_id` is the global option.
 #[derive(Debug, Subcommand)]
 pub enum Keys {
     /// Make a key; its secret is shown this once.
@@ -89,7 +89,8 @@ pub enum Keys {
     /// Make a new key for the owner of an old one, and disable the old one. A principal has two keys at most.
     Rotate {
         /// The old key's id.
-        access_key_id: String,
+        #[arg(value_name = "ACCESS_KEY_ID")]
+        key: String,
         /// The principal's ARN.
         #[arg(long)]
         principal: String,
@@ -97,16 +98,19 @@ pub enum Keys {
     /// Disable a key.
     Disable {
         /// The key's id.
-        access_key_id: String,
+        #[arg(value_name = "ACCESS_KEY_ID")]
+        key: String,
     },
     /// Enable a key that was disabled.
     Enable {
         /// The key's id.
-        access_key_id: String,
+        #[arg(value_name = "ACCESS_KEY_ID")]
+        key: String,
     },
     /// Remove a key.
     Delete {
         /// The key's id.
-        access_key_id: String,
+        #[arg(value_name = "ACCESS_KEY_ID")]
+        key: String,
     },
 }

@@ -119,25 +119,25 @@ pub async fn keys(session: &Session, command: Keys) -> Result<(), Failure> {
             let created = client.create_access_key(CreateAccessKeyRequest { principal_arn: principal }).await?.into_inner();
             return secret(session, created);
         }
-        Keys::Rotate { access_key_id, principal } => {
+        Keys::Rotate { key, principal } => {
             let created = client.create_access_key(CreateAccessKeyRequest { principal_arn: principal }).await?.into_inner();
             // First shown: should disabling fail, the new key is not lost.
             secret(session, created)?;
-            client.update_access_key(UpdateAccessKeyRequest { access_key_id, active: false }).await?;
+            client.update_access_key(UpdateAccessKeyRequest { access_key_id: key, active: false }).await?;
             return Ok(());
         }
         Keys::List { principal } => client.list_access_keys(ListAccessKeysRequest { principal_arn: principal }).await?.into_inner(),
-        Keys::Disable { access_key_id } => {
-            let updated = client.update_access_key(UpdateAccessKeyRequest { access_key_id, active: false }).await?.into_inner();
+        Keys::Disable { key } => {
+            let updated = client.update_access_key(UpdateAccessKeyRequest { access_key_id: key, active: false }).await?.into_inner();
             ListAccessKeysResponse { access_keys: updated.access_key.into_iter().collect() }
         }
-        Keys::Enable { access_key_id } => {
-            let updated = client.update_access_key(UpdateAccessKeyRequest { access_key_id, active: true }).await?.into_inner();
+        Keys::Enable { key } => {
+            let updated = client.update_access_key(UpdateAccessKeyRequest { access_key_id: key, active: true }).await?.into_inner();
             ListAccessKeysResponse { access_keys: updated.access_key.into_iter().collect() }
         }
-        Keys::Delete { access_key_id } => {
-            client.delete_access_key(DeleteAccessKeyRequest { access_key_id: access_key_id.clone() }).await?;
-            return removed(session, &access_key_id);
+        Keys::Delete { key } => {
+            client.delete_access_key(DeleteAccessKeyRequest { access_key_id: key.clone() }).await?;
+            return removed(session, &key);
         }
     };
     if session.output.is_json() {
