@@ -5,8 +5,10 @@ import json
 import pytest
 from botocore.exceptions import ClientError
 from detective import client
-from installation import Caller, Key
+from installation import Caller, Key, eventually
 
+# Policies and keys are kept for some seconds.
+LATE = 45
 READ = {"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": "detective:List*", "Resource": "*"}}
 
 
@@ -39,16 +41,15 @@ def test_keys_are_made_changed_for_others_and_disabled(sqlite, tmp_path):
     assert [entry["name"] for entry in cli("policies", "list", arn)["policies"]] == ["read"]
     second = made(sqlite, cli("keys", "rotate", first.key.id, "--principal", arn))
     for caller, expected in ((second, None), (first, "UnrecognizedClientException")):
-        # Policies and signing keys are kept for some seconds.
-        assert_soon(lambda caller=caller: refusal(caller), expected)
+        eventually(lambda caller=caller, expected=expected: refusal(caller) == expected, LATE)
     states = {key["access_key_id"]: key.get("active", False) for key in cli("keys", "list", arn)["access_keys"]}
     assert states == {first.key.id: False, second.key.id: True}
     cli("keys", "enable", first.key.id)
-    assert_soon(lambda: refusal(first), None)
+    eventually(lambda: refusal(first) is None, LATE)
     cli("keys", "delete", first.key.id)
     assert [key["access_key_id"] for key in cli("keys", "list", arn)["access_keys"]] == [second.key.id]
     cli("policies", "delete", arn, "read")
-    assert_soon(lambda: refusal(second), "AccessDeniedException")
+    eventually(lambda: refusal(second) == "AccessDeniedException", LATE)
     cli("principals", "delete", arn)
     assert arn not in [entry["arn"] for entry in cli("principals", "list")["principals"]]
 
@@ -63,10 +64,3 @@ def test_an_account_gets_its_first_administrator_once(sqlite):
     assert administrator.detective.create_graph()["GraphArn"].split(":")[4] == number
     with pytest.raises(Exception, match="exit code"):
         cli("accounts", "administrator", number)
-
-
-def assert_soon(look, expected, patience=45):
-    """Waits until `look` gives what is expected."""
-    from installation import eventually
-
-    assert eventually(lambda: [look()] == [expected], patience)

@@ -1,14 +1,12 @@
 """What membership means for data: whose logs enter a graph, what is metered, and what a removed graph leaves behind."""
 
 import datetime
-import gzip
 import json
 import pathlib
-import time
 import uuid
 
 import pytest
-from installation import MEMBERSHIP, address
+from installation import MEMBERSHIP, address, eventually
 
 # A change of membership takes effect in ingest within this many seconds; a volume is shown after at most a minute.
 LATE = 20
@@ -42,23 +40,11 @@ def records(account, count=3, source="s3.amazonaws.com"):
 
 
 def ingest(installation, folder, found):
-    """Sends records as one file; what became of them."""
-    path = pathlib.Path(folder) / f"{uuid.uuid4()}.json.gz"
-    path.write_bytes(gzip.compress(json.dumps({"Records": found}).encode()))
-    graph = installation.root.graph()
-    totals = installation.server.json("--graph", graph, "ingest", str(path))["totals"]
+    """Sends records into the first account's graph; how many are events, and how many were not taken."""
+    owner = installation.root
+    totals = installation.ingest(owner, owner.graph(), found, folder)["totals"]
     assert totals["records"] == len(found) == totals["events"] + totals["duplicates"] + totals["dead_letters"]
     return totals["events"], totals["dead_letters"]
-
-
-def eventually(seconds, look):
-    """The first true answer within so many seconds."""
-    end = time.monotonic() + seconds
-    while True:
-        answer = look()
-        if answer or time.monotonic() > end:
-            return answer
-        time.sleep(1)
 
 
 def test_a_members_data_stops_and_starts_with_its_status(installation, tmp_path):
@@ -87,9 +73,9 @@ def test_a_members_data_stops_and_starts_with_its_status(installation, tmp_path)
         came_in.append(ingest(installation, tmp_path, records(guest.account))[0])
         return came_in[-1]
 
-    assert eventually(LATE, lambda: events() == 3)
+    eventually(lambda: events() == 3, LATE)
     guest.detective.disassociate_membership(GraphArn=graph)
-    assert eventually(LATE, lambda: events() == 0)
+    eventually(lambda: events() == 0, LATE)
     found = installation.server.json("events", "--entity", f"user:arn:aws:iam::{guest.account}:user/ann", "--limit", "1000")
     assert len(found["events"]) == sum(came_in), "what came in while it was a member stays"
 
@@ -101,7 +87,7 @@ def test_volumes_are_of_what_is_in_the_graph(sqlite, tmp_path):
     owner.detective.create_members(GraphArn=graph, Accounts=[{"AccountId": guest.account, "EmailAddress": address(guest.account)}])
     guest.detective.accept_invitation(GraphArn=graph)
     found = records(guest.account, 20)
-    assert eventually(LATE, lambda: ingest(installation, tmp_path, found)[0] == 20)
+    eventually(lambda: ingest(installation, tmp_path, found)[0] == 20, LATE)
     assert ingest(installation, tmp_path, found) == (0, 0), "known already"
     size = sum(len(json.dumps(record)) for record in found)
 
@@ -109,8 +95,8 @@ def test_volumes_are_of_what_is_in_the_graph(sqlite, tmp_path):
         [detail] = owner.detective.get_members(GraphArn=graph, AccountIds=[guest.account])["MemberDetails"]
         return detail if detail.get("VolumeUsageInBytes") else None
 
-    detail = eventually(VOLUME_LATE, member)
-    assert detail and detail["VolumeUsageInBytes"] == pytest.approx(size, rel=0.05)
+    detail = eventually(member, VOLUME_LATE)
+    assert detail["VolumeUsageInBytes"] == pytest.approx(size, rel=0.05)
     assert detail["VolumeUsageByDatasourcePackage"]["DETECTIVE_CORE"]["VolumeUsageInBytes"] == detail["VolumeUsageInBytes"]
     usage = owner.call(MEMBERSHIP, "GetUsage", graph_arn=graph, days=1)
     mine = [entry for entry in usage["usage"] if entry["account_id"] == guest.account]
@@ -125,5 +111,5 @@ def test_a_removed_graph_leaves_no_data(installation, tmp_path):
     folder = pathlib.Path(installation.server.folder) / "data" / "lake" / graph.rsplit(":", 1)[-1]
     assert any(path.is_file() for path in folder.rglob("*"))
     owner.detective.delete_graph(GraphArn=graph)
-    assert eventually(LATE, lambda: not any(path.is_file() for path in folder.rglob("*")))
+    eventually(lambda: not any(path.is_file() for path in folder.rglob("*")), LATE)
     assert owner.graph() != graph, "the next graph is a new one"

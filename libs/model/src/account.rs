@@ -4,6 +4,14 @@ use std::{fmt, str::FromStr};
 
 use crate::Invalid;
 
+/// The regions that Amazon Detective began with: the default wherever regions can be chosen.
+pub const REGIONS: [&str; 5] = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"];
+
+/// Bytes of raw log that a graph may take in a day, unless another limit is chosen: 10 TB.
+///
+/// Source: Amazon Detective quotas.
+pub const VOLUME_LIMIT_BYTES: u64 = 10_000_000_000_000;
+
 /// A 12-digit AWS account id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AccountId(String);

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use gumshoe_model::account::{REGIONS, VOLUME_LIMIT_BYTES};
 use gumshoe_runtime::config::{ConfigError, Configuration, Listen, Telemetry, Tls, Upstream};
 use serde::{Deserialize, Serialize};
 use url::Url;
@@ -200,12 +201,12 @@ fn region() -> String {
 }
 
 fn regions() -> Vec<String> {
-    ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"].map(str::to_owned).to_vec()
+    REGIONS.map(str::to_owned).to_vec()
 }
 
 /// Source: Amazon Detective quotas.
 const fn volume_limit_bytes() -> u64 {
-    10_000_000_000_000
+    VOLUME_LIMIT_BYTES
 }
 
 fn subject_claim() -> String {

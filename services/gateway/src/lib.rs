@@ -72,14 +72,13 @@ pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> R
     };
     let upstreams = Upstream::ALL.into_iter().map(|upstream| Ok((upstream, connect(upstream)?.unsigned()))).collect::<Result<HashMap<_, _>, Error>>()?;
     let membership = MembershipSource::new(connect(Upstream::Membership)?, signer.clone());
-    let keys = signing_keys::MembershipSource::new(connect(Upstream::Membership)?, signer.clone());
     let health = server::Health::new();
     let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
     let gateway = Gateway::new(Parts {
         routes: routes::routes()?,
         upstreams,
         authenticator: authenticator.clone(),
-        keys: SigningKeys::new(Arc::new(keys), clock.clone()),
+        keys: SigningKeys::new(Arc::new(membership.clone()), clock.clone()),
         policies: PolicyCache::new(Arc::new(membership), clock.clone(), &config.policies),
         signer,
         anonymous: RateLimit::per_minute(config.limits.anonymous_per_minute, clock.clone()),

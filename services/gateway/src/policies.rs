@@ -10,10 +10,10 @@ use async_trait::async_trait;
 use gumshoe_api::membership::v1::{GetPrincipalPoliciesRequest, GetPrincipalPoliciesResponse, credential_service_client::CredentialServiceClient};
 use gumshoe_iam::{Policy, PolicySets};
 use gumshoe_model::Timestamp;
-use gumshoe_runtime::{Caller, Clock, Failure, PrincipalChannel, TokenSigner, status};
+use gumshoe_runtime::{Caller, Clock, Failure, PrincipalChannel, Signed, TokenSigner, status};
 use moka::sync::Cache;
 use tokio::sync::Mutex;
-use tonic::{Code, Status};
+use tonic::{Code, Status, transport::Channel};
 
 use crate::{SERVICE, age::is_younger, config};
 
@@ -35,7 +35,8 @@ pub trait Source: Send + Sync + 'static {
     async fn fetch(&self, principal: &str) -> Result<Option<GetPrincipalPoliciesResponse>, Status>;
 }
 
-/// Membership's answer to `GetPrincipalPolicies`.
+/// Membership's answers to what only the gateway asks.
+#[derive(Clone)]
 pub struct MembershipSource {
     channel: PrincipalChannel,
     signer: Arc<TokenSigner>,
@@ -47,14 +48,18 @@ impl MembershipSource {
     pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>) -> Self {
         Self { channel, signer }
     }
+
+    /// A client whose calls are for `action`.
+    pub(crate) fn client(&self, action: &str) -> CredentialServiceClient<Signed<Channel>> {
+        CredentialServiceClient::new(self.channel.signed(self.signer.clone(), Caller::service(SERVICE, action)))
+    }
 }
 
 #[async_trait]
 impl Source for MembershipSource {
     async fn fetch(&self, principal: &str) -> Result<Option<GetPrincipalPoliciesResponse>, Status> {
-        let caller = Caller::service(SERVICE, "gumshoe:GetPrincipalPolicies");
-        let mut client = CredentialServiceClient::new(self.channel.signed(self.signer.clone(), caller));
-        match client.get_principal_policies(GetPrincipalPoliciesRequest { principal_arn: principal.to_owned() }).await {
+        let request = GetPrincipalPoliciesRequest { principal_arn: principal.to_owned() };
+        match self.client("gumshoe:GetPrincipalPolicies").get_principal_policies(request).await {
             Ok(response) => Ok(Some(response.into_inner())),
             Err(status) if status.code() == Code::NotFound => Ok(None),
             Err(status) => Err(status),

@@ -157,16 +157,7 @@ impl Parts {
         // Refused rather than queued: the client has the better place to wait.
         let permit = self.permits.clone().try_acquire_owned().map_err(|_| status::resource_exhausted("too many calls in progress", Duration::from_secs(1)))?;
         let (mut head, body) = request.into_parts();
-        let (peer, secure) = peer(&head.extensions);
-        let facts = Facts {
-            request_id: &correlation.request_id,
-            trace_id: correlation.trace_id(),
-            source_ip: self.proxies.client_address(peer, &head.headers),
-            secure,
-            time: self.clock.now(),
-            region: &self.region,
-            headers: &head.headers,
-        };
+        let facts = self.facts(&head, correlation);
         let (caller, body) = match &route.action {
             None => (self.anonymous(head.uri.path(), facts.source_ip, &facts)?, body),
             Some(action) => self.authorize(action, route, body, &facts).await?,
@@ -177,6 +168,20 @@ impl Parts {
         head.extensions = http::Extensions::new();
         head.version = Version::HTTP_2;
         self.send(route.upstream, Request::from_parts(head, body), permit).await
+    }
+
+    /// What is known of a call before anybody knows who makes it.
+    pub(crate) fn facts<'a>(&'a self, head: &'a http::request::Parts, correlation: &'a Correlation) -> Facts<'a> {
+        let (peer, secure) = peer(&head.extensions);
+        Facts {
+            request_id: &correlation.request_id,
+            trace_id: correlation.trace_id(),
+            source_ip: self.proxies.client_address(peer, &head.headers),
+            secure,
+            time: self.clock.now(),
+            region: &self.region,
+            headers: &head.headers,
+        }
     }
 
     fn anonymous(&self, path: &str, address: Option<IpAddr>, facts: &Facts<'_>) -> Result<Caller, Failure> {

@@ -28,7 +28,7 @@ use serde::Serialize;
 use tonic::body::Body;
 
 use crate::{
-    client_address::{client_network, peer},
+    client_address::client_network,
     decision::Facts,
     forward::Correlation,
     identity::Identity,
@@ -129,19 +129,6 @@ impl Parts {
 
     fn time_limit(&self) -> Duration {
         Duration::from_secs(self.limits.timeout_seconds)
-    }
-
-    fn facts<'a>(&'a self, head: &'a Head, correlation: &'a Correlation) -> Facts<'a> {
-        let (peer, secure) = peer(&head.extensions);
-        Facts {
-            request_id: &correlation.request_id,
-            trace_id: correlation.trace_id(),
-            source_ip: self.proxies.client_address(peer, &head.headers),
-            secure,
-            time: self.clock.now(),
-            region: &self.region,
-            headers: &head.headers,
-        }
     }
 
     /// The whole body, which a signature covers: so it is read before anybody is known, and must be small.

@@ -5,16 +5,16 @@ use std::{sync::Arc, time::Duration};
 use async_trait::async_trait;
 use gumshoe_api::{
     convert::time_from_proto,
-    membership::v1::{GetSigningKeyRequest, GetSigningKeyResponse, credential_service_client::CredentialServiceClient},
+    membership::v1::{GetSigningKeyRequest, GetSigningKeyResponse},
 };
 use gumshoe_iam::Policy;
 use gumshoe_model::Timestamp;
-use gumshoe_runtime::{Caller, Clock, PrincipalChannel, TokenSigner};
+use gumshoe_runtime::Clock;
 use moka::future::Cache;
 use sha2::{Digest as _, Sha256};
 use tonic::{Code, Status};
 
-use crate::{SERVICE, identity::Identity, sigv4::Signed};
+use crate::{identity::Identity, policies::MembershipSource, sigv4::Signed};
 
 /// How late the removal of a key takes effect.
 const KNOWN: Duration = Duration::from_secs(30);
@@ -50,26 +50,10 @@ pub trait Source: Send + Sync + 'static {
     async fn fetch(&self, request: GetSigningKeyRequest) -> Result<GetSigningKeyResponse, Status>;
 }
 
-/// Membership's answer to `GetSigningKey`.
-pub struct MembershipSource {
-    channel: PrincipalChannel,
-    signer: Arc<TokenSigner>,
-}
-
-impl MembershipSource {
-    /// Asks through `channel` in the gateway's own name.
-    #[must_use]
-    pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>) -> Self {
-        Self { channel, signer }
-    }
-}
-
 #[async_trait]
 impl Source for MembershipSource {
     async fn fetch(&self, request: GetSigningKeyRequest) -> Result<GetSigningKeyResponse, Status> {
-        let caller = Caller::service(SERVICE, "gumshoe:GetSigningKey");
-        let mut client = CredentialServiceClient::new(self.channel.signed(self.signer.clone(), caller));
-        Ok(client.get_signing_key(request).await?.into_inner())
+        Ok(self.client("gumshoe:GetSigningKey").get_signing_key(request).await?.into_inner())
     }
 }
 

@@ -148,11 +148,35 @@ pub(crate) struct Extraction<'a> {
     links: Map<LinkCell, Measures>,
     entities: Map<EntityRow, (i64, i64)>,
     findings: Vec<FindingAt>,
+    volumes: Map<Source, Volume>,
+}
+
+/// Whose records of which kind came in which batch of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct Source {
+    pub(crate) batch: usize,
+    pub(crate) account: Text,
+    pub(crate) kind: RecordKind,
+}
+
+/// Records, and bytes of their text.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Volume {
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }
 
 impl<'a> Extraction<'a> {
     pub(crate) fn new() -> Self {
-        Self { texts: Texts::new(), operations: Map::default(), cells: Map::default(), links: Map::default(), entities: Map::default(), findings: Vec::new() }
+        Self {
+            texts: Texts::new(),
+            operations: Map::default(),
+            cells: Map::default(),
+            links: Map::default(),
+            entities: Map::default(),
+            findings: Vec::new(),
+            volumes: Map::default(),
+        }
     }
 
     /// Counts the rows of a batch that `keep` names.
@@ -176,6 +200,9 @@ impl<'a> Extraction<'a> {
 
     fn add_row(&mut self, batch: usize, index: usize, row: &EventRow<'a>, rows: &EventRows<'a>) {
         let account = self.texts.intern(row.account);
+        let volume = self.volumes.entry(Source { batch, account, kind: row.kind }).or_default();
+        volume.records += 1;
+        volume.bytes += u64::try_from(row.raw.len()).unwrap_or(u64::MAX);
         let hour = Timestamp(row.time).hour().0;
         let failed = !row.error.is_empty();
         let measures = Measures {
@@ -278,7 +305,8 @@ impl<'a> Extraction<'a> {
 
     /// Spreads the cells over everyone involved.
     pub(crate) fn finish(self) -> Graph<'a> {
-        let mut graph = Graph { texts: self.texts, edges: Vec::new(), entities: self.entities, findings: self.findings, addresses: Map::default() };
+        let mut graph =
+            Graph { texts: self.texts, edges: Vec::new(), entities: self.entities, findings: self.findings, volumes: self.volumes, addresses: Map::default() };
         graph.edges.reserve(self.cells.len() * 12 + self.links.len() * 3);
         for (cell, measures) in &self.cells {
             match cell.flow {
@@ -301,6 +329,7 @@ pub(crate) struct Graph<'a> {
     pub(crate) edges: Vec<(EdgeKey, Measures)>,
     pub(crate) entities: Map<EntityRow, (i64, i64)>,
     pub(crate) findings: Vec<FindingAt>,
+    pub(crate) volumes: Map<Source, Volume>,
     addresses: Map<Text, Option<IpAddr>>,
 }
 

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::extract::{EntityRow, FindingAt, Graph, Text};
+use crate::extract::{EntityRow, FindingAt, Graph, Text, Volume};
 use arrow::{
     array::{
         ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int32Array, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
@@ -201,16 +201,14 @@ pub(crate) fn dead_letters(letters: &[Dead<'_>], now: Timestamp) -> Result<Optio
 }
 
 /// The file of what a group brought; `None` if it is nothing.
-pub(crate) fn volumes(batches: &[Received<'_>], now: Timestamp) -> Result<Option<DataFile>, LakeError> {
-    let mut volumes: BTreeMap<(&str, &str, &str), (u64, u64)> = BTreeMap::new();
-    for batch in batches {
-        let rows = EventRows::new(batch.events)?;
-        let kept = batch.keep.iter().enumerate().filter(|(_, keep)| **keep);
-        for row in kept.filter_map(|(index, _)| rows.get(index)) {
-            let (records, bytes) = volumes.entry((batch.batch_id, row.account, row.kind.as_str())).or_default();
-            *records += 1;
-            *bytes += u64::try_from(row.raw.len()).unwrap_or(u64::MAX);
-        }
+pub(crate) fn volumes(graph: &Graph<'_>, batches: &[Received<'_>], now: Timestamp) -> Result<Option<DataFile>, LakeError> {
+    // A batch may have come in several parts.
+    let mut volumes: BTreeMap<(&str, &str, &str), Volume> = BTreeMap::new();
+    for (source, volume) in &graph.volumes {
+        let Some(batch) = batches.get(source.batch) else { continue };
+        let sum = volumes.entry((batch.batch_id, graph.texts.get(source.account), source.kind.as_str())).or_default();
+        sum.records += volume.records;
+        sum.bytes += volume.bytes;
     }
     if volumes.is_empty() {
         return Ok(None);
@@ -219,8 +217,8 @@ pub(crate) fn volumes(batches: &[Received<'_>], now: Timestamp) -> Result<Option
         text_column(volumes.keys().map(|(batch, ..)| *batch)),
         text_column(volumes.keys().map(|(_, account, _)| *account)),
         text_column(volumes.keys().map(|(.., kind)| *kind)),
-        Arc::new(Int64Array::from_iter_values(volumes.values().map(|(records, _)| signed(*records)))),
-        Arc::new(Int64Array::from_iter_values(volumes.values().map(|(_, bytes)| signed(*bytes)))),
+        Arc::new(Int64Array::from_iter_values(volumes.values().map(|volume| signed(volume.records)))),
+        Arc::new(Int64Array::from_iter_values(volumes.values().map(|volume| signed(volume.bytes)))),
         times(volumes.keys().map(|_| now.0)),
     ];
     encode(Table::Volumes, None, &[RecordBatch::try_new(Table::Volumes.schema(), columns)?]).map(Some)

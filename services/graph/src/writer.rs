@@ -357,7 +357,7 @@ fn prepare(group: &[Batch], keeps: Vec<Vec<Vec<bool>>>, places: &Places, now: Ti
 /// Files of all that follows from events.
 fn derived(graph: &mut Graph<'_>, received: &[Received<'_>], places: &Places, now: Timestamp) -> Result<Vec<DataFile>, LakeError> {
     let mut files = tabulate::edges(graph, places)?;
-    files.extend(tabulate::volumes(received, now)?);
+    files.extend(tabulate::volumes(graph, received, now)?);
     files.extend(tabulate::entities(graph)?);
     files.extend(tabulate::findings(&graph.findings, received)?);
     Ok(files)

@@ -2,7 +2,10 @@
 
 use std::{path::PathBuf, str::FromStr};
 
-use gumshoe_model::{AccountId, Invalid};
+use gumshoe_model::{
+    AccountId, Invalid,
+    account::{REGIONS, VOLUME_LIMIT_BYTES},
+};
 use gumshoe_runtime::{
     Upstream,
     config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust},
@@ -132,7 +135,7 @@ impl Administrator {
 }
 
 fn regions() -> Vec<String> {
-    ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"].map(str::to_owned).to_vec()
+    REGIONS.map(str::to_owned).to_vec()
 }
 
 const fn connections() -> u32 {
@@ -141,7 +144,7 @@ const fn connections() -> u32 {
 
 /// Source: Amazon Detective quotas; above it no account is added.
 const fn volume_limit_bytes() -> u64 {
-    10_000_000_000_000
+    VOLUME_LIMIT_BYTES
 }
 
 fn installation() -> String {

@@ -73,7 +73,8 @@ pub enum Policies {
     },
 }
 
-/// What to do with access keys. The field is `key`, as `access_key_id` is the global option.
+// The fields are named `key`, as `access_key_id` is the name of the global option.
+/// What to do with access keys.
 #[derive(Debug, Subcommand)]
 pub enum Keys {
     /// Make a key; its secret is shown this once.

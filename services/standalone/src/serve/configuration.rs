@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::Path};
 
+use gumshoe_model::account::REGIONS;
 use gumshoe_runtime::{
     ConfigError, Configuration,
     config::{self, LogFormat},
@@ -12,9 +13,6 @@ use crate::{
     arguments::{Serve, Setting},
     rpc::Failure,
 };
-
-/// The regions that Amazon Detective began with.
-const REGIONS: [&str; 5] = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"];
 
 /// Where each service listens.
 #[derive(Debug, Clone, Copy)]

@@ -183,12 +183,8 @@ impl OrganizationStore for SqlStore {
     }
 
     async fn is_in_organization(&self, account: &AccountId) -> Result<bool, StoreError> {
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM organization_accounts WHERE account_id = $1")
-            .bind(account.as_str())
-            .fetch_one(&self.0.pool)
-            .await
-            .map_err(failure)?;
-        Ok(count > 0)
+        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        Ok(organization_of(&mut connection, account).await?.is_some())
     }
 
     async fn administrator(&self, manager: &AccountId, region: &str) -> Result<Option<Administrator>, StoreError> {
