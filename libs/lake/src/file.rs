@@ -1,12 +1,12 @@
 //! Rows to Parquet, with the statistics that Delta prunes by.
 
-use arrow::array::RecordBatch;
+use arrow::{array::RecordBatch, datatypes::SchemaRef};
 use bytes::Bytes;
 use parquet::{
     arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
-    basic::{Compression, Encoding, ZstdLevel},
+    basic::{Compression, ZstdLevel},
     file::{
-        metadata::ParquetMetaData,
+        metadata::{ParquetMetaData, ParquetMetaDataReader},
         properties::{EnabledStatistics, WriterProperties},
         statistics::Statistics,
     },
@@ -32,37 +32,88 @@ pub struct DataFile {
     pub statistics: String,
 }
 
-/// Writes rows of `table` as one Parquet file. Rows of a table kept by day must all be of `day`. Text columns may be
-/// dictionary-encoded.
+impl DataFile {
+    /// A Parquet file of `table` that was written elsewhere, by the same properties. Rows of a table kept by day must all be of `day`.
+    ///
+    /// # Errors
+    /// [`LakeError::Parquet`] when it is no Parquet file.
+    pub fn written(table: Table, day: Option<i64>, bytes: Bytes) -> Result<Self, LakeError> {
+        let metadata = ParquetMetaDataReader::new().parse_and_finish(&bytes)?;
+        Ok(Self::new(table, day, bytes, &metadata))
+    }
+
+    fn new(table: Table, day: Option<i64>, bytes: Bytes, metadata: &ParquetMetaData) -> Self {
+        let rows = usize::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
+        Self { table, day, rows, bytes, statistics: statistics(table, metadata).to_string() }
+    }
+}
+
+/// A Parquet file that is being written.
+#[derive(Debug)]
+pub struct FileWriter {
+    table: Table,
+    day: Option<i64>,
+    writer: ArrowWriter<Vec<u8>>,
+}
+
+impl FileWriter {
+    /// A file of `table` for rows with `schema`, that of the table, but that text columns may be dictionary-encoded. Rows of a table
+    /// kept by day must all be of `day`.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the schema does not fit the table.
+    pub fn new(table: Table, day: Option<i64>, schema: SchemaRef) -> Result<Self, LakeError> {
+        let options = ArrowWriterOptions::new().with_properties(properties(table)?).with_skip_arrow_metadata(true);
+        Ok(Self { table, day, writer: ArrowWriter::try_new_with_options(Vec::with_capacity(64 * 1024), schema, options)? })
+    }
+
+    /// Adds rows.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the rows do not have the schema.
+    pub fn write(&mut self, rows: &RecordBatch) -> Result<(), LakeError> {
+        Ok(self.writer.write(rows)?)
+    }
+
+    /// The file.
+    ///
+    /// # Errors
+    /// [`LakeError`] when it cannot be encoded.
+    pub fn finish(mut self) -> Result<DataFile, LakeError> {
+        let metadata = self.writer.finish()?;
+        let bytes = std::mem::take(self.writer.inner_mut());
+        Ok(DataFile::new(self.table, self.day, bytes.into(), &metadata))
+    }
+}
+
+/// Writes rows of `table` as one Parquet file, as [`FileWriter`] does.
 ///
 /// # Errors
 /// [`LakeError`] when the rows do not fit the table.
-pub fn encode(table: Table, day: Option<i64>, batches: &[RecordBatch]) -> Result<DataFile, LakeError> {
-    let options = ArrowWriterOptions::new().with_properties(properties(table)?).with_skip_arrow_metadata(true);
-    let schema = batches.first().map_or_else(|| table.schema(), RecordBatch::schema);
-    let mut writer = ArrowWriter::try_new_with_options(Vec::with_capacity(64 * 1024), schema, options)?;
-    for rows in batches {
-        writer.write(rows)?;
-    }
-    let metadata = writer.finish()?;
-    let bytes = writer.inner_mut().split_off(0);
-    Ok(DataFile {
-        table,
-        day,
-        rows: batches.iter().map(RecordBatch::num_rows).sum(),
-        bytes: bytes.into(),
-        statistics: statistics(table, &metadata).to_string(),
-    })
+pub fn encode(table: Table, day: Option<i64>, rows: &RecordBatch) -> Result<DataFile, LakeError> {
+    let mut writer = FileWriter::new(table, day, rows.schema())?;
+    writer.write(rows)?;
+    writer.finish()
 }
 
 fn properties(table: Table) -> Result<WriterProperties, LakeError> {
+    if table == Table::Events {
+        return Ok(gumshoe_records::events::properties()?);
+    }
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(1 << 20))
         .set_data_page_row_count_limit(20_000)
-        .set_statistics_enabled(EnabledStatistics::Chunk);
+        .set_statistics_enabled(EnabledStatistics::None);
+    for name in table.statistics() {
+        builder = builder.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Chunk);
+    }
     for name in table.blooms() {
-        builder = builder.set_column_bloom_filter_enabled(ColumnPath::from(*name), true).set_column_bloom_filter_fpp(ColumnPath::from(*name), 0.02);
+        let column = || ColumnPath::from(*name);
+        builder = builder
+            .set_column_bloom_filter_enabled(column(), true)
+            .set_column_bloom_filter_fpp(column(), 0.02)
+            .set_column_bloom_filter_max_ndv(column(), 128 * 1024);
     }
     match table {
         // Sorted by entity: page statistics let a reader skip all but the entity's own pages.
@@ -72,20 +123,7 @@ fn properties(table: Table) -> Result<WriterProperties, LakeError> {
             }
             builder = builder.set_data_page_row_count_limit(4_000);
         }
-        Table::Events => {
-            // Text that never repeats gains nothing from a dictionary, and its statistics would be copies of records.
-            for name in ["raw", "event_id", "offset"] {
-                builder = builder.set_column_dictionary_enabled(ColumnPath::from(name), false);
-            }
-            for name in ["time", "actor_id"] {
-                builder = builder.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
-            }
-            builder = builder
-                .set_column_statistics_enabled(ColumnPath::from("raw"), EnabledStatistics::None)
-                .set_column_encoding(ColumnPath::from("offset"), Encoding::DELTA_BINARY_PACKED);
-        }
-        Table::Findings | Table::DeadLetters => builder = builder.set_column_statistics_enabled(ColumnPath::from("raw"), EnabledStatistics::None),
-        Table::Entities | Table::Volumes | Table::Batches => {}
+        Table::Events | Table::Entities | Table::Findings | Table::DeadLetters | Table::Volumes | Table::Batches => {}
     }
     Ok(builder.build())
 }

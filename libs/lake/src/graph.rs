@@ -353,15 +353,18 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
     }
     let properties =
         [("delta.logRetentionDuration", "interval 7 days"), ("delta.setTransactionRetentionDuration", "interval 30 days"), ("delta.checkpointInterval", "100")];
-    let table = CreateBuilder::new()
+    let delta = CreateBuilder::new()
         .with_log_store(log_store)
         .with_table_name(table.name())
-        .with_columns(columns)
+        .with_columns(columns.clone())
         .with_partition_columns(table.by_day().then_some("date"))
         .with_configuration(properties.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))))
         .with_save_mode(SaveMode::Ignore)
         .await?;
-    Ok(table)
+    // A table of an older version gets the columns that came later.
+    let known = delta.snapshot()?.schema();
+    let missing: Vec<StructField> = columns.into_iter().filter(|column| known.field(column.name()).is_none()).collect();
+    if missing.is_empty() { Ok(delta) } else { Ok(delta.add_columns().with_fields(missing).await?) }
 }
 
 /// The batches named by the application transactions of a table's last commits.
@@ -418,5 +421,5 @@ fn batches_file(batches: &[(String, BatchCounts)]) -> Result<DataFile, LakeError
             Arc::new(times),
         ],
     )?;
-    crate::encode(Table::Batches, None, &[rows])
+    crate::encode(Table::Batches, None, &rows)
 }

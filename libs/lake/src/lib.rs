@@ -29,7 +29,7 @@ pub use datafusion::{
     error::DataFusionError,
     execution::SendableRecordBatchStream,
 };
-pub use file::{DataFile, encode};
+pub use file::{DataFile, FileWriter, encode};
 pub use graph::{BatchCounts, GraphLake, Group, Progress};
 pub use store::LakeConfig;
 pub use table::Table;

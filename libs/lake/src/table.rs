@@ -2,7 +2,8 @@
 
 use std::sync::{Arc, LazyLock};
 
-use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+pub use gumshoe_records::events::timestamp;
 
 /// A table of a graph.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +52,7 @@ impl Table {
     #[must_use]
     pub fn schema(self) -> SchemaRef {
         Arc::clone(match self {
-            Self::Events => &EVENTS,
+            Self::Events => return gumshoe_records::events::schema(),
             Self::Edges => &EDGES,
             Self::Entities => &ENTITIES,
             Self::Findings => &FINDINGS,
@@ -77,23 +78,11 @@ impl Table {
     /// Columns with a bloom filter a row group.
     pub(crate) fn blooms(self) -> &'static [&'static str] {
         match self {
-            Self::Events => &["event_id", "actor_id"],
+            // Those of events are in their own properties.
             Self::Edges => &["entity_id"],
-            Self::Entities | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
+            Self::Events | Self::Entities | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
         }
     }
-}
-
-/// Microseconds since the epoch, UTC.
-#[must_use]
-pub fn timestamp() -> DataType {
-    DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into()))
-}
-
-/// Fields of an event's link.
-#[must_use]
-pub fn link_fields() -> Fields {
-    texts(&["relation", "type", "id", "name"]).into()
 }
 
 /// Fields of an entity in a list.
@@ -117,39 +106,6 @@ fn list(name: &str, item: Fields) -> Vec<Field> {
 fn schema(parts: Vec<Vec<Field>>) -> SchemaRef {
     Arc::new(Schema::new(parts.concat()))
 }
-
-static EVENTS: LazyLock<SchemaRef> = LazyLock::new(|| {
-    schema(vec![
-        texts(&["event_id", "kind"]),
-        fields(&["time", "end_time"], &timestamp()),
-        texts(&[
-            "account",
-            "region",
-            "actor_type",
-            "actor_id",
-            "actor_name",
-            "actor_alias",
-            "parent_type",
-            "parent_id",
-            "parent_alias",
-            "origin_type",
-            "origin_id",
-            "service",
-            "operation",
-            "error",
-            "address",
-            "user_agent",
-            "access_key",
-            "flow",
-        ]),
-        fields(&["port", "protocol"], &DataType::Int32),
-        fields(&["bytes_in", "bytes_out", "packets_in", "packets_out"], &DataType::Int64),
-        list("links", link_fields()),
-        texts(&["corrects", "source_object"]),
-        fields(&["offset"], &DataType::Int64),
-        texts(&["batch_id", "raw"]),
-    ])
-});
 
 static EDGES: LazyLock<SchemaRef> = LazyLock::new(|| {
     schema(vec![

@@ -29,7 +29,7 @@
 //! | `engine`, `find` | a value to its records: which format, which envelope |
 //! | `cloudtrail`, `flow`, `flow_parquet`, `guardduty`, `securityhub`, `kubernetes` | a record to an event |
 //! | `json`, `arn`, `address` | lenient fields; names and addresses made canonical |
-//! | [`columns`] | events as Arrow columns |
+//! | [`events`] | events as a Parquet file |
 
 use std::io;
 
@@ -38,9 +38,9 @@ use gumshoe_model::{DeadLetter, Event};
 mod address;
 mod arn;
 mod cloudtrail;
-pub mod columns;
 mod detect;
 mod engine;
+pub mod events;
 mod find;
 mod flow;
 mod flow_parquet;

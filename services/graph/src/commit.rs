@@ -5,11 +5,12 @@ use std::{
     sync::Arc,
 };
 
+use bytes::Bytes;
 use gumshoe_api::graph::v1::{CommitBatchRequest, CommitBatchResponse, graph_writer_service_server::GraphWriterService};
 use gumshoe_enrich::Places;
 use gumshoe_lake::{Lake, LakeError};
 use gumshoe_model::GraphArn;
-use gumshoe_records::columns;
+use gumshoe_records::events::{ParquetError, Received};
 use gumshoe_runtime::{
     status::{self, Chain, Failure},
     token::Caller,
@@ -26,7 +27,7 @@ use crate::{
 const MAX_BATCH_ID: usize = 300;
 /// The longest name of a source object, in bytes.
 const MAX_SOURCE_OBJECT: usize = 2048;
-/// The largest message: a batch of [`columns`] with its text.
+/// The largest message: a batch with its text.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 100 << 20;
 
 /// Commits batches of many graphs.
@@ -97,7 +98,9 @@ impl GraphWriterService for Commit {
             return Err(status::invalid_argument("source_object", "must have at most 2048 bytes").into());
         }
         let bytes = request.events.len() + request.dead_letters.iter().map(|letter| letter.raw.len()).sum::<usize>();
-        let events = columns::decode(request.events).map_err(|error| status::invalid_argument("events", error.to_string()))?;
+        let (file, batch_id) = (request.events, request.batch_id.clone());
+        let read = tokio::task::spawn_blocking(move || read(file, &batch_id)).await.map_err(|error| status::internal(&error))?;
+        let events = read.map_err(|error| status::invalid_argument("events", error.to_string()))?;
         let writer = self.writer(&arn).await?;
         let batch = Batch { id: request.batch_id, source_object: request.source_object, events, dead_letters: request.dead_letters, bytes };
         let committed = writer.commit(batch).await.map_err(|error| match &error {
@@ -114,4 +117,16 @@ impl GraphWriterService for Commit {
             already_committed: committed.before,
         }))
     }
+}
+
+/// Reads an events file, which may be missing.
+fn read(file: Bytes, batch_id: &str) -> Result<Option<Received>, ParquetError> {
+    if file.is_empty() {
+        return Ok(None);
+    }
+    let received = Received::new(file)?;
+    if received.events.rows()?.batch_id.values().any(|id| id != batch_id) {
+        return Err(ParquetError::General("`batch_id` in the file is not the request's".to_owned()));
+    }
+    Ok(Some(received))
 }

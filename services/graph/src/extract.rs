@@ -6,7 +6,7 @@
 use std::{borrow::Cow, net::IpAddr};
 
 use gumshoe_model::{EntityType, Measures, RecordKind, Relation, Timestamp};
-use gumshoe_records::columns::{EventRow, EventRows, RowEntity};
+use gumshoe_records::events::{EventRows, TextColumn};
 use hashbrown::{HashMap, HashTable};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
@@ -110,9 +110,11 @@ pub(crate) struct EntityRow {
 struct Cell {
     hour: i64,
     actor: Node,
+    actor_name: Text,
+    actor_alias: Text,
     parent: Option<Node>,
-    origin: Text,
-    origin_kind: Option<EntityType>,
+    parent_alias: Text,
+    origin: Option<Node>,
     account: Text,
     service: Text,
     access_key: Text,
@@ -125,6 +127,7 @@ struct LinkCell {
     hour: i64,
     relation: Relation,
     link: Node,
+    name: Text,
     actor: Node,
     parent: Option<Node>,
     dimensions: Dimensions,
@@ -166,6 +169,75 @@ pub(crate) struct Volume {
     pub(crate) bytes: u64,
 }
 
+impl Volume {
+    pub(crate) fn add(&mut self, other: &Self) {
+        self.records += other.records;
+        self.bytes += other.bytes;
+    }
+}
+
+/// The columns of a batch with its texts' numbers in the group in place of those in the batch.
+struct Columns<'r, 'a> {
+    rows: &'r EventRows<'a>,
+    account: Vec<Text>,
+    actor_id: Vec<Text>,
+    actor_name: Vec<Text>,
+    actor_alias: Vec<Text>,
+    parent_id: Vec<Text>,
+    parent_alias: Vec<Text>,
+    origin_id: Vec<Text>,
+    service: Vec<Text>,
+    operation: Vec<Text>,
+    error: Vec<Text>,
+    address: Vec<Text>,
+    user_agent: Vec<Text>,
+    access_key: Vec<Text>,
+    corrects: Vec<Text>,
+    link_id: Vec<Text>,
+    link_name: Vec<Text>,
+}
+
+impl<'r, 'a> Columns<'r, 'a> {
+    fn new(rows: &'r EventRows<'a>, texts: &mut Texts<'a>) -> Self {
+        let mut numbers = |column: &TextColumn<'a>| column.values().map(|text| texts.intern(text)).collect();
+        Self {
+            account: numbers(&rows.account),
+            actor_id: numbers(&rows.actor_id),
+            actor_name: numbers(&rows.actor_name),
+            actor_alias: numbers(&rows.actor_alias),
+            parent_id: numbers(&rows.parent_id),
+            parent_alias: numbers(&rows.parent_alias),
+            origin_id: numbers(&rows.origin_id),
+            service: numbers(&rows.service),
+            operation: numbers(&rows.operation),
+            error: numbers(&rows.error),
+            address: numbers(&rows.address),
+            user_agent: numbers(&rows.user_agent),
+            access_key: numbers(&rows.access_key),
+            corrects: numbers(&rows.corrects),
+            link_id: numbers(&rows.links.id),
+            link_name: numbers(&rows.links.name),
+            rows,
+        }
+    }
+}
+
+fn number(numbers: &[Text], column: &TextColumn<'_>, row: usize) -> Text {
+    numbers.get(column.key(row)).copied().unwrap_or_default()
+}
+
+fn at<T: Copy + Default>(column: &[T], row: usize) -> T {
+    column.get(row).copied().unwrap_or_default()
+}
+
+fn unsigned(column: &[i64], row: usize) -> u64 {
+    u64::try_from(at(column, row)).unwrap_or_default()
+}
+
+fn node(kind: Option<EntityType>, id: Text) -> Option<Node> {
+    kind.filter(|_| id != 0).map(|kind| Node { kind, id })
+}
+
 impl<'a> Extraction<'a> {
     pub(crate) fn new() -> Self {
         Self {
@@ -181,108 +253,105 @@ impl<'a> Extraction<'a> {
 
     /// Counts the rows of a batch that `keep` names.
     pub(crate) fn add(&mut self, batch: usize, rows: &EventRows<'a>, keep: &[bool]) {
-        for (index, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {
-            if let Some(row) = rows.get(index) {
-                self.add_row(batch, index, &row, rows);
+        let columns = Columns::new(rows, &mut self.texts);
+        let mut volume: Option<(Source, Volume)> = None;
+        for (row, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {
+            let Some(kind) = rows.kind.get(row) else { continue };
+            let account = number(&columns.account, &rows.account, row);
+            // Neighbours are mostly of one source.
+            let source = Source { batch, account, kind };
+            if let Some((known, sum)) = volume.take_if(|(known, _)| *known != source) {
+                self.volumes.entry(known).or_default().add(&sum);
             }
+            volume.get_or_insert((source, Volume::default())).1.add(&Volume { records: 1, bytes: unsigned(rows.length, row) });
+            self.add_row(&columns, batch, row, kind, account);
+        }
+        if let Some((source, sum)) = volume {
+            self.volumes.entry(source).or_default().add(&sum);
         }
     }
 
-    fn node(&mut self, entity: RowEntity<'a>) -> Option<Node> {
-        entity.map(|(kind, id)| Node { kind, id: self.texts.intern(id) })
-    }
-
-    fn see(&mut self, node: Node, name: Text, alias: Text, account: Text, row: &EventRow<'_>) {
-        let (first, last) = self.entities.entry(EntityRow { node, name, alias, account }).or_insert((row.time, row.end_time));
-        *first = (*first).min(row.time);
-        *last = (*last).max(row.end_time);
-    }
-
-    fn add_row(&mut self, batch: usize, index: usize, row: &EventRow<'a>, rows: &EventRows<'a>) {
-        let account = self.texts.intern(row.account);
-        let volume = self.volumes.entry(Source { batch, account, kind: row.kind }).or_default();
-        volume.records += 1;
-        volume.bytes += u64::try_from(row.raw.len()).unwrap_or(u64::MAX);
-        let hour = Timestamp(row.time).hour().0;
-        let failed = !row.error.is_empty();
+    fn add_row(&mut self, columns: &Columns<'_, 'a>, batch: usize, row: usize, kind: RecordKind, account: Text) {
+        let rows = columns.rows;
+        let (time, end_time) = (at(rows.time, row), at(rows.end_time, row));
+        let hour = Timestamp(time).hour().0;
+        let error = number(&columns.error, &rows.error, row);
         let measures = Measures {
             count: 1,
-            errors: u64::from(failed),
-            bytes_in: row.bytes_in,
-            bytes_out: row.bytes_out,
-            packets_in: row.packets_in,
-            packets_out: row.packets_out,
-            first: Timestamp(row.time),
-            last: Timestamp(row.end_time),
+            errors: u64::from(error != 0),
+            bytes_in: unsigned(rows.bytes_in, row),
+            bytes_out: unsigned(rows.bytes_out, row),
+            packets_in: unsigned(rows.packets_in, row),
+            packets_out: unsigned(rows.packets_out, row),
+            first: Timestamp(time),
+            last: Timestamp(end_time),
         };
-        if account != 0 {
-            self.see(Node { kind: EntityType::Account, id: account }, 0, 0, account, row);
-        }
-        let actor = self.node(row.actor);
-        let parent = self.node(row.parent);
-        if let Some(actor) = actor {
-            let (name, alias) = (self.texts.intern(row.actor_name), self.texts.intern(row.actor_alias));
-            self.see(actor, name, alias, account, row);
-        }
-        if let Some(parent) = parent {
-            let alias = self.texts.intern(row.parent_alias);
-            self.see(parent, 0, alias, account, row);
-        }
-        if let Some(finding) = row.finding {
-            self.findings.push(FindingAt { batch, row: index });
-            let node = Node { kind: EntityType::Finding, id: self.texts.intern(finding.id) };
-            let title = self.texts.intern(finding.title);
-            self.see(node, title, 0, account, row);
+        let actor = node(rows.actor_type.get(row), number(&columns.actor_id, &rows.actor_id, row));
+        let parent = node(rows.parent_type.get(row), number(&columns.parent_id, &rows.parent_id, row));
+        let origin = node(rows.origin_type.get(row), number(&columns.origin_id, &rows.origin_id, row));
+        let mut cell = Cell {
+            hour,
+            // A row without an actor is no cell.
+            actor: actor.unwrap_or(Node { kind: EntityType::Account, id: 0 }),
+            actor_name: number(&columns.actor_name, &rows.actor_name, row),
+            actor_alias: number(&columns.actor_alias, &rows.actor_alias, row),
+            parent,
+            parent_alias: number(&columns.parent_alias, &rows.parent_alias, row),
+            origin,
+            account,
+            service: 0,
+            access_key: 0,
+            flow: rows.flow.get(row),
+            dimensions: NO_DIMENSIONS,
+        };
+        if let Some(text) = rows.finding(row) {
+            self.findings.push(FindingAt { batch, row });
+            self.see_involved(&cell, &measures);
+            let finding = Node { kind: EntityType::Finding, id: self.texts.intern(&text.finding.id) };
+            let title = self.texts.intern(&text.finding.title);
+            self.see(finding, title, 0, account, &measures);
             // A finding is one fact however often it is updated: its edges have no count but 1 an update.
-            for link in rows.links(index) {
-                let entity = Node { kind: link.kind, id: self.texts.intern(link.id) };
-                let name = self.texts.intern(link.name);
-                self.see(entity, name, 0, 0, row);
-                self.count_link(
-                    LinkCell { hour, relation: Relation::AffectedBy, link: entity, actor: node, parent: None, dimensions: NO_DIMENSIONS },
-                    &measures,
-                );
+            for index in rows.links.range(row) {
+                let Some((_, link, name)) = link(columns, index) else { continue };
+                let cell = LinkCell { hour, relation: Relation::AffectedBy, link, name, actor: finding, parent: None, dimensions: NO_DIMENSIONS };
+                self.count_link(cell, &measures);
             }
             return;
         }
-        // A correction is no second call, and an interval without data is no traffic.
-        let counts = row.corrects.is_empty() && (row.kind != RecordKind::VpcFlow || row.flow.is_some());
-        let (service, operation) = (self.texts.intern(row.service), self.texts.intern(row.operation));
-        let dimensions = Dimensions {
+        let (service, operation) = (number(&columns.service, &rows.service, row), number(&columns.operation, &rows.operation, row));
+        cell.service = service;
+        cell.access_key = number(&columns.access_key, &rows.access_key, row);
+        cell.dimensions = Dimensions {
             operation: self.operation(service, operation),
-            address: self.texts.intern(row.address),
-            user_agent: self.texts.intern(row.user_agent),
-            error: self.texts.intern(row.error),
-            port: row.port,
-            protocol: row.protocol,
+            address: number(&columns.address, &rows.address, row),
+            user_agent: number(&columns.user_agent, &rows.user_agent, row),
+            error,
+            port: at(rows.port, row),
+            protocol: at(rows.protocol, row),
         };
-        for link in rows.links(index) {
-            let entity = Node { kind: link.kind, id: self.texts.intern(link.id) };
-            let name = self.texts.intern(link.name);
-            self.see(entity, name, 0, 0, row);
-            if let Some(actor) = actor.filter(|_| counts) {
-                self.count_link(LinkCell { hour, relation: link.relation, link: entity, actor, parent, dimensions }, &measures);
+        // A correction is no second call, and an interval without data is no traffic.
+        let counts = number(&columns.corrects, &rows.corrects, row) == 0 && (kind != RecordKind::VpcFlow || cell.flow.is_some());
+        let actor = actor.filter(|_| counts);
+        for index in rows.links.range(row) {
+            let Some((relation, link, name)) = link(columns, index) else { continue };
+            match actor {
+                Some(actor) => self.count_link(LinkCell { hour, relation, link, name, actor, parent, dimensions: cell.dimensions }, &measures),
+                None => self.see(link, name, 0, 0, &measures),
             }
         }
-        let origin = self.node(row.origin);
-        if let Some(origin) = origin {
-            self.see(origin, 0, 0, 0, row);
-        }
-        if let Some(actor) = actor.filter(|_| counts && (service != 0 || row.flow.is_some())) {
-            let cell = Cell {
-                hour,
-                actor,
-                parent,
-                origin: origin.map_or(0, |origin| origin.id),
-                origin_kind: origin.map(|origin| origin.kind),
-                account,
-                service,
-                access_key: self.texts.intern(row.access_key),
-                flow: row.flow,
-                dimensions,
-            };
+        if actor.is_some() && (service != 0 || cell.flow.is_some()) {
             self.cells.entry(cell).or_insert(Measures::ZERO).merge(&measures);
+        } else {
+            self.see_involved(&cell, &measures);
         }
+    }
+
+    fn see(&mut self, node: Node, name: Text, alias: Text, account: Text, measures: &Measures) {
+        see(&mut self.entities, EntityRow { node, name, alias, account }, measures);
+    }
+
+    fn see_involved(&mut self, cell: &Cell, measures: &Measures) {
+        see_involved(&mut self.entities, cell, measures);
     }
 
     fn count_link(&mut self, cell: LinkCell, measures: &Measures) {
@@ -305,19 +374,58 @@ impl<'a> Extraction<'a> {
 
     /// Spreads the cells over everyone involved.
     pub(crate) fn finish(self) -> Graph<'a> {
-        let mut graph =
-            Graph { texts: self.texts, edges: Vec::new(), entities: self.entities, findings: self.findings, volumes: self.volumes, addresses: Map::default() };
-        graph.edges.reserve(self.cells.len() * 12 + self.links.len() * 3);
+        let mut graph = Graph {
+            texts: self.texts,
+            edges: Vec::with_capacity(self.cells.len() * 6 + self.links.len() * 2),
+            sums: Map::default(),
+            entities: self.entities,
+            findings: self.findings,
+            volumes: self.volumes,
+            addresses: Map::default(),
+        };
         for (cell, measures) in &self.cells {
+            see_involved(&mut graph.entities, cell, measures);
             match cell.flow {
                 Some(relation) => graph.add_flow(cell, relation, measures),
                 None => graph.add_call(cell, measures),
             }
         }
         for (cell, measures) in &self.links {
+            see(&mut graph.entities, EntityRow { node: cell.link, name: cell.name, alias: 0, account: 0 }, measures);
             graph.add_link(cell, measures);
         }
+        graph.edges.extend(std::mem::take(&mut graph.sums));
         graph
+    }
+}
+
+fn link(columns: &Columns<'_, '_>, index: usize) -> Option<(Relation, Node, Text)> {
+    let links = &columns.rows.links;
+    let node = node(links.entity_type.get(index), number(&columns.link_id, &links.id, index))?;
+    Some((links.relation.get(index)?, node, number(&columns.link_name, &links.name, index)))
+}
+
+fn see(entities: &mut Map<EntityRow, (i64, i64)>, row: EntityRow, measures: &Measures) {
+    let (first, last) = entities.entry(row).or_insert((measures.first.0, measures.last.0));
+    *first = (*first).min(measures.first.0);
+    *last = (*last).max(measures.last.0);
+}
+
+/// Account, actor, parent and origin.
+fn see_involved(entities: &mut Map<EntityRow, (i64, i64)>, cell: &Cell, measures: &Measures) {
+    let account = cell.account;
+    let mut see = |node: Node, name, alias, account| {
+        if node.id != 0 {
+            see(entities, EntityRow { node, name, alias, account }, measures);
+        }
+    };
+    see(Node { kind: EntityType::Account, id: account }, 0, 0, account);
+    see(cell.actor, cell.actor_name, cell.actor_alias, account);
+    if let Some(parent) = cell.parent {
+        see(parent, 0, cell.parent_alias, account);
+    }
+    if let Some(origin) = cell.origin {
+        see(origin, 0, 0, 0);
     }
 }
 
@@ -327,6 +435,8 @@ pub(crate) struct Graph<'a> {
     pub(crate) texts: Texts<'a>,
     /// Edges, equal ones not summed yet.
     pub(crate) edges: Vec<(EdgeKey, Measures)>,
+    /// Edges of few dimensions while they are made: many cells fall on each.
+    sums: Map<EdgeKey, Measures>,
     pub(crate) entities: Map<EntityRow, (i64, i64)>,
     pub(crate) findings: Vec<FindingAt>,
     pub(crate) volumes: Map<Source, Volume>,
@@ -342,7 +452,12 @@ impl Graph<'_> {
 
     #[expect(clippy::too_many_arguments, reason = "the parts of an edge's key, in its order")]
     fn add(&mut self, hour: i64, entity: Node, out: bool, relation: Relation, peer: Node, dimensions: Dimensions, measures: &Measures) {
-        self.edges.push((EdgeKey { hour, entity, out, relation, peer, dimensions }, *measures));
+        let key = EdgeKey { hour, entity, out, relation, peer, dimensions };
+        if (Dimensions { operation: 0, ..dimensions }) == NO_DIMENSIONS {
+            self.sums.entry(key).or_insert(Measures::ZERO).merge(measures);
+        } else {
+            self.edges.push((key, *measures));
+        }
     }
 
     /// An edge under both its ends, with the same dimensions.
@@ -352,10 +467,7 @@ impl Graph<'_> {
     }
 
     fn see(&mut self, node: Node, measures: &Measures) {
-        let row = EntityRow { node, name: 0, alias: 0, account: 0 };
-        let (first, last) = self.entities.entry(row).or_insert((measures.first.0, measures.last.0));
-        *first = (*first).min(measures.first.0);
-        *last = (*last).max(measures.last.0);
+        see(&mut self.entities, EntityRow { node, name: 0, alias: 0, account: 0 }, measures);
     }
 
     fn add_call(&mut self, cell: &Cell, measures: &Measures) {
@@ -390,8 +502,8 @@ impl Graph<'_> {
         if let Some(role) = cell.parent {
             self.add_both(hour, actor, Relation::Assumed, role, NO_DIMENSIONS, measures);
         }
-        if let Some(kind) = cell.origin_kind {
-            self.add_both(hour, Node { kind, id: cell.origin }, Relation::Assumed, actor, NO_DIMENSIONS, measures);
+        if let Some(origin) = cell.origin {
+            self.add_both(hour, origin, Relation::Assumed, actor, NO_DIMENSIONS, measures);
         }
     }
 

@@ -10,33 +10,36 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
+    time::{Duration, Instant},
 };
 
-use arrow::array::{Array, RecordBatch, StringArray, StringBuilder};
 use gumshoe_api::graph::v1::DeadLetterRecord;
 use gumshoe_enrich::Places;
 use gumshoe_lake::{BatchCounts, DataFile, GraphLake, Group, LakeError, Progress, Table};
 use gumshoe_model::Timestamp;
-use gumshoe_records::columns::EventRows;
+use gumshoe_records::events::{EventRows, Received};
 use hashbrown::HashSet;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot, watch},
     task::JoinHandle,
 };
 use tracing::Instrument;
-use xxhash_rust::xxh3::xxh3_64;
 
 use crate::{
     dedup::{Known, number},
     extract::{Extraction, Graph},
     stored,
-    tabulate::{self, Dead, Received},
+    tabulate::{self, Dead, Part},
 };
 
-/// Bytes of events in a group, about: small batches wait for each other up to this.
+/// Bytes of events files in a group, about: batches wait for each other up to this.
 const GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Batches in a group.
 const GROUP_BATCHES: usize = 512;
+/// How long a group waits for a further batch while others are under way.
+const LINGER: Duration = Duration::from_millis(40);
+/// How long a group waits in all.
+const LONGEST_LINGER: Duration = Duration::from_millis(400);
 
 /// One batch as received.
 #[derive(Debug)]
@@ -45,8 +48,8 @@ pub struct Batch {
     pub id: String,
     /// What its records came from.
     pub source_object: String,
-    /// Events in the schema of [`gumshoe_records::columns`].
-    pub events: Vec<RecordBatch>,
+    /// Events, if it has any.
+    pub events: Option<Received>,
     /// Records that could not be parsed.
     pub dead_letters: Vec<DeadLetterRecord>,
     /// Its size as received.
@@ -144,15 +147,22 @@ impl Line {
         self.waiting.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
+    /// How long a group that was begun at `begun` waits for one more batch: not at all when no other is under way, since their senders
+    /// may send no more before they have the answer.
+    fn patience(&self, group: usize, begun: Instant) -> Duration {
+        if self.waiting().len() > group && begun.elapsed() < LONGEST_LINGER { LINGER } else { Duration::ZERO }
+    }
+
     /// Completes batches whose writer died between two commits: nobody may send them again.
     async fn complete_unfinished(&self) -> Result<(), LakeError> {
         for batch_id in self.lake.unfinished() {
-            let (source_object, events, ids) = stored::events_of(&self.lake, &batch_id).await?;
-            let received = Received { batch_id: &batch_id, source_object: &source_object, keep: vec![true; events.num_rows()], events: &events, ids };
+            let events = stored::events_of(&self.lake, &batch_id).await?;
+            let rows = events.rows()?;
+            let part = Part { batch_id: &batch_id, source_object: rows.source_object.get(0), keep: vec![true; rows.len()], rows };
             let mut extraction = Extraction::new();
-            extraction.add(0, &EventRows::new(&events)?, &received.keep);
+            extraction.add(0, &part.rows, &part.keep);
             let now = Timestamp(chrono::Utc::now().timestamp_micros());
-            let files = derived(&mut extraction.finish(), &[received], &self.places, now)?;
+            let files = derived(&mut extraction.finish(), &[part], &self.places, now)?;
             self.lake.complete(&batch_id, files).await?;
             tracing::info!(batch_id, "completed a batch whose writer had died");
         }
@@ -161,7 +171,10 @@ impl Line {
 
     /// The first step: groups batches and frees them of duplicates.
     async fn group(self: Arc<Self>, mut received: mpsc::Receiver<(Batch, Reply)>, groups: mpsc::Sender<Prepared>) {
-        let permits = Arc::new(Semaphore::new(std::thread::available_parallelism().map_or(2, std::num::NonZero::get) + 1));
+        // Few groups at once: batches that come meanwhile make the next one larger, and more of their edges the same. A fifth of the
+        // processors keeps up with the others, which parse.
+        let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
+        let permits = Arc::new(Semaphore::new(processors.div_ceil(5) + 1));
         let mut kept_back: Option<Batch> = None;
         if let Err(error) = self.complete_unfinished().await {
             tracing::warn!(error = &error as &dyn std::error::Error, graph = %self.lake.arn(), "unfinished batches wait for the next start");
@@ -169,6 +182,7 @@ impl Line {
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let mut group: Vec<Batch> = Vec::new();
+            let mut begun = Instant::now();
             let mut bytes = 0;
             // INVARIANT: a partial batch is a group of its own, since tables that have it are left alone whole.
             let alone = kept_back.is_some();
@@ -176,13 +190,16 @@ impl Line {
             while group.is_empty() || (!alone && bytes < GROUP_BYTES && group.len() < GROUP_BATCHES) {
                 let next = if group.is_empty() {
                     match received.recv().await {
-                        Some(next) => next,
+                        Some(next) => {
+                            begun = Instant::now();
+                            next
+                        }
                         None => return,
                     }
                 } else {
-                    match received.try_recv() {
-                        Ok(next) => next,
-                        Err(_) => break,
+                    match tokio::time::timeout(self.patience(group.len(), begun), received.recv()).await {
+                        Ok(Some(next)) => next,
+                        _ => break,
                     }
                 };
                 let Some((batch, progress)) = self.admit(next) else { continue };
@@ -248,15 +265,16 @@ impl Line {
         }
     }
 
-    /// For each batch and each of its parts, which rows are new.
-    async fn free_of_duplicates(&self, group: &[Batch]) -> Result<Vec<Vec<Vec<bool>>>, LakeError> {
+    /// For each batch, which rows are new.
+    async fn free_of_duplicates(&self, group: &[Batch]) -> Result<Vec<Vec<bool>>, LakeError> {
         let mut known = self.known.lock().await;
-        let parts: Vec<Vec<EventRows<'_>>> =
-            group.iter().map(|batch| batch.events.iter().map(EventRows::new).collect::<Result<Vec<_>, _>>()).collect::<Result<_, _>>()?;
+        let batches: Vec<Option<EventRows<'_>>> =
+            group.iter().map(|batch| batch.events.as_ref().map(|received| received.events.rows()).transpose()).collect::<Result<_, _>>()?;
         let mut hours = BTreeSet::new();
-        for rows in parts.iter().flatten() {
+        for rows in batches.iter().flatten() {
             let mut latest = None;
-            for hour in rows.identities().filter(|(_, id, _)| !id.is_empty()).map(|(time, ..)| Timestamp(time).hour().0) {
+            for (_, time) in rows.time.iter().enumerate().filter(|(row, _)| rows.has_own_id(*row)) {
+                let hour = Timestamp(*time).hour().0;
                 if latest.replace(hour) != Some(hour) {
                     hours.insert(hour);
                 }
@@ -264,28 +282,21 @@ impl Line {
         }
         known.load(&self.lake, &hours).await?;
         let mut keeps = Vec::with_capacity(group.len());
-        for (batch, parts) in group.iter().zip(&parts) {
+        for (batch, rows) in group.iter().zip(&batches) {
+            let Some(rows) = rows else {
+                keeps.push(Vec::new());
+                continue;
+            };
             // A batch whose events are in the lake already has been freed of duplicates before: the same ones stay.
             let mut own: Option<HashSet<u128>> = None;
             if self.lake.is_in(Table::Events, &batch.id) {
                 own = Some(self.lake.event_ids(&batch.id).await?.iter().map(|id| number(id)).collect());
             }
-            let mut keep_parts = Vec::with_capacity(parts.len());
-            let mut row_number = 0;
-            for rows in parts {
-                let mut keep = Vec::with_capacity(rows.len());
-                for (time, id, offset) in rows.identities() {
-                    let is_new = match &mut own {
-                        Some(own) if id.is_empty() => own.remove(&number(&given_id(&batch.id, offset, row_number))),
-                        Some(own) => own.remove(&number(id)),
-                        None => id.is_empty() || known.insert(Timestamp(time).hour().0, number(id)),
-                    };
-                    keep.push(is_new);
-                    row_number += 1;
-                }
-                keep_parts.push(keep);
-            }
-            keeps.push(keep_parts);
+            let is_new = |(row, time): (usize, &i64)| match &mut own {
+                Some(own) => own.remove(&number(rows.id(row))),
+                None => !rows.has_own_id(row) || known.insert(Timestamp(*time).hour().0, number(rows.id(row))),
+            };
+            keeps.push(rows.time.iter().enumerate().map(is_new).collect());
         }
         known.shrink();
         Ok(keeps)
@@ -321,63 +332,35 @@ impl Line {
     }
 }
 
-/// The id of an event that has none of its own: its batch and place in it.
-fn given_id(batch_id: &str, offset: u64, row: u64) -> String {
-    format!("{:016x}-{offset:x}-{row:x}", xxh3_64(batch_id.as_bytes()))
-}
-
-fn prepare(group: &[Batch], keeps: Vec<Vec<Vec<bool>>>, places: &Places, now: Timestamp) -> Result<Group, LakeError> {
+fn prepare(group: &[Batch], keeps: Vec<Vec<bool>>, places: &Places, now: Timestamp) -> Result<Group, LakeError> {
     let mut batches = Vec::with_capacity(group.len());
-    let mut received = Vec::with_capacity(group.len());
+    let (mut parts, mut files) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
     let mut dead = Vec::new();
-    for (batch, keeps) in group.iter().zip(keeps) {
-        let (mut kept, mut rows) = (0, 0);
-        for (events, keep) in batch.events.iter().zip(keeps) {
-            kept += keep.iter().filter(|keep| **keep).count();
-            let ids = ids(batch, events, rows)?;
-            rows += keep.len();
-            received.push(Received { batch_id: &batch.id, source_object: &batch.source_object, events, keep, ids });
-        }
-        dead.extend(batch.dead_letters.iter().map(|letter| Dead { batch_id: &batch.id, source_object: &batch.source_object, letter }));
-        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
-        let counts = BatchCounts { events: count(kept), duplicates: count(rows - kept), dead_letters: count(batch.dead_letters.len()) };
-        batches.push((batch.id.clone(), counts));
-    }
     let mut extraction = Extraction::new();
-    for (index, batch) in received.iter().enumerate() {
-        extraction.add(index, &EventRows::new(batch.events)?, &batch.keep);
+    for (batch, keep) in group.iter().zip(keeps) {
+        let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+        let kept = keep.iter().filter(|keep| **keep).count();
+        let counts = BatchCounts { events: count(kept), duplicates: count(keep.len() - kept), dead_letters: count(batch.dead_letters.len()) };
+        batches.push((batch.id.clone(), counts));
+        dead.extend(batch.dead_letters.iter().map(|letter| Dead { batch_id: &batch.id, source_object: &batch.source_object, letter }));
+        if let Some(received) = &batch.events {
+            let rows = received.events.rows()?;
+            extraction.add(parts.len(), &rows, &keep);
+            files.push(&received.file);
+            parts.push(Part { batch_id: &batch.id, source_object: &batch.source_object, rows, keep });
+        }
     }
-    let mut graph = extraction.finish();
-    let mut files = tabulate::events(&received)?;
-    files.extend(derived(&mut graph, &received, places, now)?);
-    files.extend(tabulate::dead_letters(&dead, now)?);
-    Ok(Group { batches, files })
+    let mut made = tabulate::events(&parts, &files)?;
+    made.extend(derived(&mut extraction.finish(), &parts, places, now)?);
+    made.extend(tabulate::dead_letters(&dead, now)?);
+    Ok(Group { batches, files: made })
 }
 
 /// Files of all that follows from events.
-fn derived(graph: &mut Graph<'_>, received: &[Received<'_>], places: &Places, now: Timestamp) -> Result<Vec<DataFile>, LakeError> {
+fn derived(graph: &mut Graph<'_>, parts: &[Part<'_>], places: &Places, now: Timestamp) -> Result<Vec<DataFile>, LakeError> {
     let mut files = tabulate::edges(graph, places)?;
-    files.extend(tabulate::volumes(graph, received, now)?);
+    files.extend(tabulate::volumes(graph, parts, now)?);
     files.extend(tabulate::entities(graph)?);
-    files.extend(tabulate::findings(&graph.findings, received)?);
+    files.extend(tabulate::findings(&graph.findings, parts)?);
     Ok(files)
-}
-
-/// Every event's id: its own, or one made of its batch and place. `before` is the number of rows in earlier parts.
-fn ids(batch: &Batch, events: &RecordBatch, before: usize) -> Result<StringArray, LakeError> {
-    let own = events.column_by_name("id").and_then(|column| column.as_any().downcast_ref::<StringArray>());
-    let own = own.ok_or_else(|| arrow::error::ArrowError::SchemaError("no column `id`".to_owned()))?;
-    if own.iter().flatten().all(|id| !id.is_empty()) {
-        return Ok(own.clone());
-    }
-    let rows = EventRows::new(events)?;
-    let mut ids = StringBuilder::with_capacity(own.len(), own.len() * 28);
-    for (row, index) in rows.iter().zip(before..) {
-        if row.id.is_empty() {
-            ids.append_value(given_id(&batch.id, row.offset, u64::try_from(index).unwrap_or(u64::MAX)));
-        } else {
-            ids.append_value(row.id);
-        }
-    }
-    Ok(ids.finish())
 }

@@ -8,7 +8,10 @@ use std::sync::Arc;
 
 use gumshoe_api::graph::v1::{CommitBatchResponse, DeadLetterRecord};
 use gumshoe_model::{DeadLetter, Event, GraphArn};
-use gumshoe_records::{Options, ReadError, Sink, Stop, columns, columns::EventColumns};
+use gumshoe_records::{
+    Options, ReadError, Sink, Stop,
+    events::{self, EventsWriter, ParquetError},
+};
 use gumshoe_runtime::{PrincipalChannel, TokenSigner};
 use tokio::{
     runtime::Handle,
@@ -70,7 +73,7 @@ impl Batches {
         let batch = Arc::new(batch);
         let (sender, mut parts) = mpsc::channel(1);
         let gate = self.accounts.gate(&batch.graph).await?;
-        let cutter = Cutter::new(self, gate, &batch.id, sender);
+        let cutter = Cutter::new(self, gate, &batch, sender);
         let options = Options { eks_cluster: Some(batch.eks_cluster.clone()).filter(|cluster| !cluster.is_empty()), ..Options::default() };
         let reading = tokio::task::spawn_blocking(move || {
             let read = read(input, &options, cutter);
@@ -141,7 +144,8 @@ struct Cutter {
     runtime: Handle,
     commit_bytes: usize,
     parts: mpsc::Sender<Part>,
-    columns: EventColumns,
+    source_object: String,
+    events: EventsWriter,
     dead_letters: Vec<DeadLetterRecord>,
     /// What dead letters and refused events weigh.
     dead_letter_bytes: usize,
@@ -151,15 +155,16 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new(batches: &Batches, gate: Arc<Gate>, batch_id: &str, parts: mpsc::Sender<Part>) -> Self {
+    fn new(batches: &Batches, gate: Arc<Gate>, batch: &Batch, parts: mpsc::Sender<Part>) -> Self {
         Self {
-            batch_id: batch_id.to_owned(),
+            batch_id: batch.id.clone(),
             gate,
             committer: batches.committer.clone(),
             runtime: Handle::current(),
             commit_bytes: batches.commit_bytes,
             parts,
-            columns: EventColumns::new(),
+            source_object: batch.source_object.clone(),
+            events: EventsWriter::new(&batch.id),
             dead_letters: Vec::new(),
             dead_letter_bytes: 0,
             cut: 0,
@@ -168,14 +173,19 @@ impl Cutter {
     }
 
     fn bytes(&self) -> usize {
-        self.columns.bytes() + self.dead_letter_bytes
+        self.events.bytes() + self.dead_letter_bytes
     }
 
     fn cut_if_full(&mut self) -> Result<(), Stop> {
         if self.bytes() < self.commit_bytes {
             return Ok(());
         }
-        self.cut().map_err(|error| {
+        let outcome = self.cut();
+        self.stop_on(outcome)
+    }
+
+    fn stop_on(&mut self, outcome: Result<(), Error>) -> Result<(), Stop> {
+        outcome.map_err(|error| {
             self.failure = Some(error);
             Stop
         })
@@ -183,34 +193,37 @@ impl Cutter {
 
     /// The last part; of an empty batch its only one, so that the graph remembers it.
     fn cut_last(&mut self) -> Result<(), Error> {
-        if self.cut == 0 || !self.columns.is_empty() || !self.dead_letters.is_empty() { self.cut() } else { Ok(()) }
+        if self.cut == 0 || !self.events.is_empty() || !self.dead_letters.is_empty() { self.cut() } else { Ok(()) }
     }
 
     fn cut(&mut self) -> Result<(), Error> {
-        let share = self.runtime.block_on(self.committer.share(self.bytes()))?;
-        let end = self.cut + u64::try_from(self.columns.len() + self.dead_letters.len()).unwrap_or(u64::MAX);
-        let unencodable = |error| Error::Internal("a batch cannot be encoded", Box::new(error));
-        let events = if self.columns.is_empty() {
-            bytes::Bytes::new()
-        } else {
-            let batch = self.columns.finish().map_err(unencodable)?;
-            columns::encode(&batch).map_err(unencodable)?
-        };
+        let end = self.cut + u64::try_from(self.events.len() + self.dead_letters.len()).unwrap_or(u64::MAX);
         let batch_id = format!("{}#{}-{end}", self.batch_id, self.cut);
-        let part = Part { batch_id, events, dead_letters: std::mem::take(&mut self.dead_letters), share };
+        let events = self.events.finish(&batch_id).map_err(unencodable)?;
+        let dead_letters = std::mem::take(&mut self.dead_letters);
+        let bytes = events.len() + dead_letters.iter().map(|letter| DEAD_LETTER_BYTES + letter.raw.len()).sum::<usize>();
+        let share = self.runtime.block_on(self.committer.share(bytes))?;
+        let part = Part { batch_id, events, dead_letters, share };
         self.dead_letter_bytes = 0;
         self.cut = end;
         self.parts.blocking_send(part).map_err(|_| stopped_early())
     }
 }
 
+fn unencodable(error: ParquetError) -> Error {
+    Error::Internal("a batch cannot be encoded", Box::new(error))
+}
+
 impl Sink for Cutter {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
         match self.gate.refusal(event) {
-            None => self.columns.push(event),
+            None => {
+                let pushed = self.events.push(event, &self.source_object).map_err(unencodable);
+                self.stop_on(pushed)?;
+            }
             Some(reason) => {
                 // INVARIANT: it weighs what it would weigh as an event, so that parts are the same whoever is a member.
-                self.dead_letter_bytes += columns::weight(event);
+                self.dead_letter_bytes += events::weight(event);
                 let length = u64::try_from(event.raw.len()).unwrap_or(u64::MAX);
                 self.dead_letters.push(DeadLetterRecord { offset: event.offset, length, reason, raw: String::new() });
             }

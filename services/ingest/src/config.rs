@@ -83,16 +83,16 @@ const fn connections() -> u32 {
 
 /// How batches are read and committed. All fields have defaults.
 ///
-/// Memory is bounded by about `commit_bytes` times (twice `parallel_objects` + twice `parallel_streams` in use + twice
-/// `commits_in_flight`), whatever comes in.
+/// Memory is bounded, whatever comes in, by about three times `in_flight_bytes`, and a fifth of `commit_bytes` and a few MiB for each of
+/// `parallel_objects` and `parallel_streams` in use.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Batches {
     /// A batch is committed in parts of about this many bytes of text. Default 24 MiB.
     pub commit_bytes: usize,
-    /// Parts of full size that may be on their way to the graph at once, over all batches; smaller ones count for less.
-    /// Default 3.
-    pub commits_in_flight: usize,
+    /// Bytes of parts, compressed, that may be on their way to the graph at once, over all batches. The more there are, the more of
+    /// their edges are the same and written once. Default 16 MiB.
+    pub in_flight_bytes: usize,
     /// How long a part is sent again while the graph service does not answer, before the batch fails. Default 60.
     pub commit_patience_seconds: u64,
     /// Longest one call to the graph service may take. Default 60.
@@ -110,7 +110,7 @@ impl Default for Batches {
         let processors = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         Self {
             commit_bytes: 24 << 20,
-            commits_in_flight: 3,
+            in_flight_bytes: 16 << 20,
             commit_patience_seconds: 60,
             commit_timeout_seconds: 60,
             parallel_objects: processors,
@@ -204,7 +204,7 @@ impl Configuration for Config {
         }
         for (key, zero) in [
             ("store.connections", self.store.connections == 0),
-            ("batches.commits_in_flight", self.batches.commits_in_flight == 0),
+            ("batches.in_flight_bytes", self.batches.in_flight_bytes == 0),
             ("batches.commit_timeout_seconds", self.batches.commit_timeout_seconds == 0),
             ("batches.parallel_objects", self.batches.parallel_objects == 0),
             ("batches.parallel_streams", self.batches.parallel_streams == 0),

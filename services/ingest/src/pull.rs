@@ -43,6 +43,8 @@ pub struct Puller {
     worker: String,
     /// Told when there may be work, or another set of sources.
     work: watch::Sender<()>,
+    /// Told when a source has nothing more under way.
+    idle: watch::Sender<()>,
 }
 
 impl Puller {
@@ -58,6 +60,7 @@ impl Puller {
             config,
             worker: uuid::Uuid::new_v4().to_string(),
             work: watch::Sender::new(()),
+            idle: watch::Sender::new(()),
         })
     }
 
@@ -192,6 +195,12 @@ impl Puller {
         Ok((source, begun))
     }
 
+    /// Returns when some source has nothing more under way.
+    pub async fn idle(&self) {
+        // The sender is a part of this.
+        let _ = self.idle.subscribe().changed().await;
+    }
+
     /// How far a pull is that began at `begun`.
     ///
     /// # Errors
@@ -253,6 +262,9 @@ impl Puller {
                         next = running.try_join_next();
                     }
                     self.finish(source, &outcomes).await;
+                    if running.is_empty() {
+                        self.idle.send_replace(());
+                    }
                 }
                 _ = work.changed() => more = true,
                 () = tokio::time::sleep(LOOK_INTERVAL) => more = true,

@@ -178,6 +178,7 @@ impl IngestService for Rpc {
                         }
                     },
                     () = tokio::time::sleep(PROGRESS_INTERVAL) => {}
+                    () = puller.idle(), if listed => {}
                     () = shutdown.requested() => {
                         let _ = answer.send(Err(status::unavailable("the server").into())).await;
                         return;

@@ -513,6 +513,9 @@ pub struct Generate {
     /// Days to spread the records over.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=3650))]
     pub days: u64,
+    /// Instead: minutes that a file spans, as of one account and region as busy as that.
+    #[arg(long, conflicts_with = "days", value_parser = clap::value_parser!(u64).range(1..=1440))]
+    pub minutes_per_file: Option<u64>,
 }
 
 fn entity_type(text: &str) -> Result<EntityType, String> {

@@ -105,6 +105,8 @@ pub struct Options {
     pub start: u64,
     /// Days to spread the records over.
     pub days: u64,
+    /// Minutes that a file spans, whatever the days.
+    pub minutes_per_file: Option<u64>,
 }
 
 /// What was made.
@@ -210,7 +212,7 @@ fn split(options: &Options, kind: Kind, amount: Amount) -> Vec<Job> {
 /// A file's part of the whole time, in seconds since the epoch.
 fn slice(options: &Options, job: &Job) -> (u64, u64) {
     let slices = job.of.div_ceil(FILES_PER_SLICE).max(1);
-    let span = options.days.max(1) * 86_400;
+    let span = options.minutes_per_file.map_or(options.days.max(1) * 86_400, |minutes| slices * minutes * 60);
     let number = job.number / FILES_PER_SLICE;
     (options.start + span * number / slices, options.start + span * (number + 1) / slices)
 }

@@ -101,7 +101,7 @@ pub(crate) fn edges(graph: &mut Graph<'_>, places: &Places) -> Result<Vec<DataFi
                 located.insert(text, place);
             }
         }
-        files.push(encode(Table::Edges, Some(day), &[columns(&texts, &rows, &located)?])?);
+        files.push(encode(Table::Edges, Some(day), &columns(&texts, &rows, &located)?)?);
     }
     Ok(files)
 }

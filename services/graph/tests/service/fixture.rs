@@ -11,7 +11,7 @@ use gumshoe_api::graph::v1::{
 };
 use gumshoe_graph::Config;
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
-use gumshoe_records::{Options, Sink, Stop, columns::EventColumns};
+use gumshoe_records::{Options, Sink, Stop, events::EventsWriter};
 use gumshoe_runtime::{
     Listen, Shutdown, Trust,
     token::{Caller, HEADER, TokenSigner},
@@ -114,7 +114,7 @@ impl Parsed {
 }
 
 struct Collect<'a> {
-    columns: EventColumns,
+    file: EventsWriter,
     events: Vec<Parsed>,
     letters: Vec<DeadLetterRecord>,
     source_object: &'a str,
@@ -122,7 +122,7 @@ struct Collect<'a> {
 
 impl Sink for Collect<'_> {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
-        self.columns.push(event);
+        self.file.push(event, self.source_object).unwrap();
         self.events.push(Parsed::new(event, self.source_object));
         Ok(())
     }
@@ -248,14 +248,13 @@ impl Fixture {
 
     /// Parses an object and commits it as one batch.
     pub(crate) async fn commit(&self, batch_id: &str, source_object: &str, text: &str) -> CommitBatchResponse {
-        let mut sink = Collect { columns: EventColumns::new(), events: Vec::new(), letters: Vec::new(), source_object };
+        let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object };
         gumshoe_records::read(text.as_bytes(), &Options::default(), &mut sink).unwrap();
-        let batch = sink.columns.finish().unwrap();
         let request = CommitBatchRequest {
             graph_arn: self.arn(),
             batch_id: batch_id.to_owned(),
             source_object: source_object.to_owned(),
-            events: gumshoe_records::columns::encode(&batch).unwrap(),
+            events: sink.file.finish(batch_id).unwrap(),
             dead_letters: sink.letters,
         };
         let response = self.writer.clone().commit_batch(request).await.unwrap().into_inner();

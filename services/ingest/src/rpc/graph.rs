@@ -24,7 +24,7 @@ const UNIT_BYTES: usize = 1024;
 pub(crate) struct Part {
     /// Its id, unique in the graph.
     pub(crate) batch_id: String,
-    /// Events as an Arrow IPC stream; may be empty.
+    /// Events as a Parquet file; may be empty.
     pub(crate) events: Bytes,
     /// Records that could not be parsed.
     pub(crate) dead_letters: Vec<DeadLetterRecord>,
@@ -45,7 +45,7 @@ pub(crate) struct Committer {
 
 impl Committer {
     pub(crate) fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, config: &config::Batches) -> Self {
-        let capacity = (config.commit_bytes.saturating_mul(config.commits_in_flight) / UNIT_BYTES).clamp(1, u32::MAX as usize >> 4);
+        let capacity = (config.in_flight_bytes / UNIT_BYTES).clamp(1, u32::MAX as usize >> 4);
         Self {
             channel,
             signer,

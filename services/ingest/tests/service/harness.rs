@@ -23,7 +23,7 @@ use gumshoe_api::{
 };
 use gumshoe_ingest::{Config, config};
 use gumshoe_model::GraphArn;
-use gumshoe_records::columns;
+use gumshoe_records::events::Received;
 use gumshoe_runtime::{Caller, Listen, PrincipalChannel, Server, ServerOptions, Shutdown, Signed, Telemetry, TokenVerifier, Trust, Upstream};
 use gumshoe_testkit::Keys;
 use tempfile::TempDir;
@@ -155,11 +155,13 @@ impl GraphWriterService for FakeGraph {
         }
         let key = (request.graph_arn.clone(), request.batch_id.clone());
         let mut ids = Vec::new();
-        for batch in columns::decode(request.events).unwrap() {
-            let rows = columns::EventRows::new(&batch).unwrap();
-            ids.extend((0..rows.len()).map(|index| rows.get(index).unwrap()).map(|row| match row.id {
-                "" => format!("{}@{}", request.source_object, row.offset),
-                id => id.to_owned(),
+        if !request.events.is_empty() {
+            let received = Received::new(request.events).unwrap();
+            let rows = received.events.rows().unwrap();
+            assert!(rows.batch_id.values().all(|id| id == request.batch_id));
+            ids.extend((0..rows.len()).map(|row| match rows.has_own_id(row) {
+                false => format!("{}@{}", request.source_object, rows.offset[row]),
+                true => rows.id(row).to_owned(),
             }));
         }
         let dead_letters: Vec<_> = request.dead_letters.into_iter().map(|letter| (letter.offset, letter.reason)).collect();

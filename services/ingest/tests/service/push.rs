@@ -154,7 +154,12 @@ async fn another_cut_loses_nothing_and_counts_nothing_twice() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stalled_graph_stops_the_sender() {
     let (world, graph) = (World::new().await, graph(1));
-    let ingest = world.ingest(|config| config.batches.commit_bytes = 256 << 10).await;
+    let ingest = world
+        .ingest(|config| {
+            config.batches.commit_bytes = 256 << 10;
+            config.batches.in_flight_bytes = 128 << 10;
+        })
+        .await;
     world.graph.stall(true);
     const PIECE: usize = 256 << 10;
     const PIECES: usize = 400;

@@ -1,0 +1,281 @@
+//! Events to a Parquet file, a slice of rows at a time, so that what is in memory stays in the processor's cache.
+
+use std::sync::Arc;
+
+use arrow::{
+    array::{
+        ArrayBuilder, ArrayRef, DictionaryArray, Int32Array, Int32Builder, Int64Builder, ListArray, StringArray, StringBuilder, StructArray,
+        TimestampMicrosecondArray,
+    },
+    buffer::OffsetBuffer,
+    datatypes::{DataType, Int32Type},
+};
+use bytes::Bytes;
+use gumshoe_model::{EntityRef, Event};
+use parquet::{
+    arrow::{
+        ArrowSchemaConverter,
+        arrow_writer::{ArrowColumnWriter, ArrowRowGroupWriterFactory, compute_leaves},
+    },
+    errors::ParquetError,
+    file::writer::SerializedFileWriter,
+};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::{INTS, LINK_TEXTS, LONGS, TEXTS, properties, schema};
+
+/// Rows are put into columns in slices of at most so many,
+const SLICE_ROWS: usize = 512;
+/// or so many bytes of text.
+const SLICE_BYTES: usize = 512 * 1024;
+
+/// Writes the events of one part of a batch.
+pub struct EventsWriter {
+    batch: u64,
+    /// Offset of the last event, and how many before it had the same: lines inside one JSON string do.
+    place: (u64, u64),
+    texts: [StringBuilder; TEXTS.len()],
+    times: [Vec<i64>; 2],
+    longs: [Int64Builder; LONGS.len()],
+    ints: [Int32Builder; INTS.len()],
+    link_ends: Vec<i32>,
+    link_texts: [StringBuilder; LINK_TEXTS.len()],
+    file: Option<File>,
+    rows: usize,
+    bytes: usize,
+}
+
+impl std::fmt::Debug for EventsWriter {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("EventsWriter").field("rows", &self.rows).field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+/// The file that is being written: a writer a leaf column, as the batch's id is known only at the end.
+struct File {
+    writer: SerializedFileWriter<Vec<u8>>,
+    columns: Vec<ArrowColumnWriter>,
+}
+
+impl EventsWriter {
+    /// For parts of the batch `batch_id`, which gives an id to events that have none.
+    #[must_use]
+    pub fn new(batch_id: &str) -> Self {
+        Self {
+            batch: xxh3_64(batch_id.as_bytes()),
+            place: (u64::MAX, 0),
+            texts: std::array::from_fn(|_| StringBuilder::new()),
+            times: Default::default(),
+            longs: std::array::from_fn(|_| Int64Builder::with_capacity(SLICE_ROWS)),
+            ints: std::array::from_fn(|_| Int32Builder::with_capacity(SLICE_ROWS)),
+            link_ends: vec![0],
+            link_texts: std::array::from_fn(|_| StringBuilder::new()),
+            file: None,
+            rows: 0,
+            bytes: 0,
+        }
+    }
+
+    /// Number of events.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.rows
+    }
+
+    /// Whether there are no events.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.rows == 0
+    }
+
+    /// What the events weigh, in bytes: the sum of [`weight`](super::weight). It depends on the events alone, so that a batch is
+    /// cut at the same places each time.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Adds one event.
+    ///
+    /// # Errors
+    /// [`ParquetError`] if the rows do not fit the schema, which only a fault of this module can cause.
+    pub fn push(&mut self, event: &Event<'_>, source_object: &str) -> Result<(), ParquetError> {
+        let given;
+        let mut texts = texts(event);
+        self.bytes += 256 + texts.iter().map(|text| text.len()).sum::<usize>();
+        let [.., source, id, _] = &mut texts;
+        *source = source_object;
+        if id.is_empty() {
+            given = self.given_id(event.offset);
+            *id = &given;
+        }
+        for (builder, text) in self.texts.iter_mut().zip(texts) {
+            builder.append_value(text);
+        }
+        for (times, time) in self.times.iter_mut().zip([event.time, event.end_time]) {
+            times.push(time.0);
+        }
+        let length = u64::try_from(event.raw.len()).unwrap_or(u64::MAX);
+        let longs = [event.bytes_in, event.bytes_out, event.packets_in, event.packets_out, event.offset, length];
+        for (builder, number) in self.longs.iter_mut().zip(longs) {
+            // The lake has no unsigned columns.
+            builder.append_value(i64::try_from(number).unwrap_or(i64::MAX));
+        }
+        for (builder, number) in self.ints.iter_mut().zip([event.port, event.protocol]) {
+            builder.append_value(number);
+        }
+        for link in &event.links {
+            self.bytes += 16 + link.entity.id.len() + link.name.len();
+            let texts = [link.relation.as_str(), link.entity.kind.as_str(), &*link.entity.id, &*link.name];
+            for (builder, text) in self.link_texts.iter_mut().zip(texts) {
+                builder.append_value(text);
+            }
+        }
+        self.link_ends.push(ends(&self.link_texts));
+        self.rows += 1;
+        let raw = self.texts.last().map_or(0, |raw| raw.values_slice().len());
+        if self.link_ends.len() > SLICE_ROWS || raw > SLICE_BYTES { self.write_slice() } else { Ok(()) }
+    }
+
+    /// The id of an event that has none of its own: its batch and place in it.
+    fn given_id(&mut self, offset: u64) -> String {
+        self.place = if self.place.0 == offset { (offset, self.place.1 + 1) } else { (offset, 0) };
+        let batch = self.batch;
+        match self.place.1 {
+            0 => format!("{batch:016x}-{offset:x}"),
+            repeat => format!("{batch:016x}-{offset:x}-{repeat:x}"),
+        }
+    }
+
+    fn write_slice(&mut self) -> Result<(), ParquetError> {
+        let rows = self.link_ends.len() - 1;
+        if rows == 0 {
+            return Ok(());
+        }
+        let schema = schema();
+        let mut columns: Vec<(&str, ArrayRef)> = Vec::with_capacity(schema.fields().len());
+        for (name, builder) in TEXTS.into_iter().zip(&mut self.texts) {
+            let (rows, bytes) = (builder.len(), builder.values_slice().len());
+            columns.push((name, Arc::new(builder.finish())));
+            *builder = StringBuilder::with_capacity(rows, bytes + bytes / 8);
+        }
+        for (name, times) in ["time", "end_time"].into_iter().zip(&mut self.times) {
+            let next = Vec::with_capacity(times.len());
+            columns.push((name, Arc::new(TimestampMicrosecondArray::from(std::mem::replace(times, next)).with_timezone("UTC"))));
+        }
+        columns.extend(LONGS.into_iter().zip(&mut self.longs).map(|(name, builder)| (name, Arc::new(builder.finish()) as ArrayRef)));
+        columns.extend(INTS.into_iter().zip(&mut self.ints).map(|(name, builder)| (name, Arc::new(builder.finish()) as ArrayRef)));
+        columns.push(("links", self.links(&schema)?));
+        let file = match &mut self.file {
+            Some(file) => file,
+            None => self.file.insert(File::new()?),
+        };
+        file.write(|name| columns.iter().find(|(other, _)| *other == name).map(|(_, column)| column))
+    }
+
+    fn links(&mut self, schema: &arrow::datatypes::Schema) -> Result<ArrayRef, ParquetError> {
+        let ends = std::mem::replace(&mut self.link_ends, vec![0]);
+        let texts = self.link_texts.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
+        let DataType::List(element) = schema.field_with_name("links")?.data_type() else {
+            return Err(ParquetError::General("`links` is no list".to_owned()));
+        };
+        let DataType::Struct(fields) = element.data_type() else {
+            return Err(ParquetError::General("`links` has no fields".to_owned()));
+        };
+        let items = StructArray::try_new(fields.clone(), texts, None)?;
+        Ok(Arc::new(ListArray::try_new(Arc::clone(element), OffsetBuffer::new(ends.into()), Arc::new(items), None)?))
+    }
+
+    /// The file, leaving no events; empty if there were none. `batch_id` is the part's own.
+    ///
+    /// # Errors
+    /// [`ParquetError`] as for [`Self::push`].
+    pub fn finish(&mut self, batch_id: &str) -> Result<Bytes, ParquetError> {
+        self.write_slice()?;
+        let rows = std::mem::take(&mut self.rows);
+        self.bytes = 0;
+        let Some(mut file) = self.file.take() else { return Ok(Bytes::new()) };
+        let ids: ArrayRef =
+            Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from_value(0, rows), Arc::new(StringArray::from_iter_values([batch_id])))?);
+        file.write(|name| (name == "batch_id").then_some(&ids))?;
+        file.close()
+    }
+}
+
+impl File {
+    fn new() -> Result<Self, ParquetError> {
+        let properties = Arc::new(properties()?);
+        let schema = schema();
+        let root = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
+        let writer = SerializedFileWriter::new(Vec::with_capacity(256 * 1024), root, properties)?;
+        let columns = ArrowRowGroupWriterFactory::new(&writer, schema).create_column_writers(0)?;
+        Ok(Self { writer, columns })
+    }
+
+    /// Appends to the columns that `of` gives.
+    fn write<'c>(&mut self, of: impl Fn(&str) -> Option<&'c ArrayRef>) -> Result<(), ParquetError> {
+        let mut writers = self.columns.iter_mut();
+        for field in schema().fields() {
+            let Some(column) = of(field.name()) else {
+                let leaves = if let DataType::List(_) = field.data_type() { LINK_TEXTS.len() } else { 1 };
+                writers.by_ref().take(leaves).for_each(drop);
+                continue;
+            };
+            for leaf in compute_leaves(field, column)? {
+                if let Some(writer) = writers.next() {
+                    writer.write(&leaf)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn close(self) -> Result<Bytes, ParquetError> {
+        let Self { mut writer, columns } = self;
+        let mut group = writer.next_row_group()?;
+        for column in columns {
+            column.close()?.append_to_row_group(&mut group)?;
+        }
+        group.close()?;
+        Ok(writer.into_inner()?.into())
+    }
+}
+
+fn ends(builders: &[StringBuilder]) -> i32 {
+    builders.first().map_or(0, |builder| i32::try_from(builder.len()).unwrap_or(i32::MAX))
+}
+
+/// The texts of an event, in the order of [`TEXTS`]; without its source object.
+pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len()] {
+    fn kind(entity: &Option<EntityRef<'_>>) -> &'static str {
+        entity.as_ref().map_or("", |entity| entity.kind.as_str())
+    }
+    fn id<'e>(entity: &'e Option<EntityRef<'_>>) -> &'e str {
+        entity.as_ref().map_or("", |entity| &*entity.id)
+    }
+    [
+        event.kind.as_str(),
+        &event.account,
+        &event.region,
+        kind(&event.actor),
+        id(&event.actor),
+        &event.actor_name,
+        &event.actor_alias,
+        kind(&event.parent),
+        id(&event.parent),
+        &event.parent_alias,
+        kind(&event.origin),
+        id(&event.origin),
+        &event.service,
+        &event.operation,
+        &event.error,
+        &event.address,
+        &event.user_agent,
+        &event.access_key,
+        event.flow.map_or("", |relation| relation.as_str()),
+        &event.corrects,
+        "",
+        &event.id,
+        &event.raw,
+    ]
+}
