@@ -25,8 +25,9 @@ use tokio::time::{Instant, sleep};
 const RECORDS: usize = 1_500;
 /// Rounds with a random point beside those that kill each service once.
 const RANDOM_ROUNDS: usize = 6;
-/// Small parts, so that an ingest has many commits to be killed between.
+/// Small parts, few at once, so that an ingest has many commits to be killed between.
 const COMMIT_BYTES: &str = "65536";
+const IN_FLIGHT_BYTES: &str = "32768";
 
 /// Set it to repeat a run: `GUMSHOE_TEST_SEED=… cargo nextest run …`.
 fn seed() -> u64 {
@@ -65,7 +66,8 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
     let mut random = Random::new(seed);
     let files = bulk::generate(RECORDS, 7).await;
     let batches = batches(&files);
-    let mut processes = start(vec![(Service::Ingest, "batches.commit_bytes", COMMIT_BYTES.to_owned())]).await;
+    let small = [("batches.commit_bytes", COMMIT_BYTES), ("batches.in_flight_bytes", IN_FLIGHT_BYTES)];
+    let mut processes = start(small.map(|(key, value)| (Service::Ingest, key, value.to_owned())).to_vec()).await;
 
     let undisturbed = client(&processes, 0).await;
     let begun = Instant::now();
@@ -113,7 +115,7 @@ async fn order_and_batch_sizes_change_nothing() {
     let mut processes = start(Vec::new()).await;
     let first = client(&processes, 0).await;
     let expected_totals = totals(&first.send_until_acknowledged(&in_order, &AtomicUsize::new(0)).await);
-    let expected = Dump::of(&first, &files).await.without_given_ids();
+    let expected = Dump::of(&first, &files).await;
 
     for (round, commit_bytes) in ["20000", "1000000"].into_iter().enumerate() {
         processes.set(Service::Ingest, "batches.commit_bytes", commit_bytes);
@@ -125,7 +127,7 @@ async fn order_and_batch_sizes_change_nothing() {
         let results = client.send_until_acknowledged(&shuffled, &AtomicUsize::new(0)).await;
         let what = format!("order of seed {seed}, round {round}, parts of {commit_bytes} bytes");
         assert_eq!(totals(&results), expected_totals, "{what}");
-        expected.assert_same(&Dump::of(&client, &files).await.without_given_ids(), &what);
+        expected.assert_same(&Dump::of(&client, &files).await, &what);
 
         // Sent again in the order of before, which is another one for this graph.
         let again = client.send_until_acknowledged(&in_order, &AtomicUsize::new(0)).await;
