@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`write`](mod@write) | events to a file |
+//! | [`write`](mod@write), `constant` | events to a file |
 //! | [`rows`] | a file, or rows of the lake, to events |
 //!
 //! The columns are documented for readers in `docs/lake.md`.
@@ -18,6 +18,7 @@ use parquet::{
     schema::types::ColumnPath,
 };
 
+mod constant;
 pub mod rows;
 pub mod write;
 

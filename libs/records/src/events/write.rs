@@ -3,12 +3,9 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{
-        ArrayBuilder, ArrayRef, DictionaryArray, Int32Array, Int32Builder, Int64Builder, ListArray, StringArray, StringBuilder, StructArray,
-        TimestampMicrosecondArray,
-    },
+    array::{ArrayBuilder, ArrayRef, Int32Builder, Int64Builder, ListArray, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray},
     buffer::OffsetBuffer,
-    datatypes::{DataType, Int32Type},
+    datatypes::{DataType, FieldRef},
 };
 use bytes::Bytes;
 use gumshoe_model::{EntityRef, Event};
@@ -22,7 +19,7 @@ use parquet::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{INTS, LINK_TEXTS, LONGS, TEXTS, properties, schema};
+use super::{INTS, LINK_TEXTS, LONGS, TEXTS, UNIQUE, constant::Constant, properties, schema};
 
 /// Rows are put into columns in slices of at most so many,
 const SLICE_ROWS: usize = 512;
@@ -51,10 +48,18 @@ impl std::fmt::Debug for EventsWriter {
     }
 }
 
-/// The file that is being written: a writer a leaf column, as the batch's id is known only at the end.
+/// The file that is being written.
 struct File {
     writer: SerializedFileWriter<Vec<u8>>,
-    columns: Vec<ArrowColumnWriter>,
+    columns: Vec<Column>,
+}
+
+/// A column and its leaves' writers; one value for as long as all rows have it.
+struct Column {
+    field: FieldRef,
+    leaves: Vec<ArrowColumnWriter>,
+    constant: Option<Constant>,
+    started: bool,
 }
 
 impl EventsWriter {
@@ -195,10 +200,9 @@ impl EventsWriter {
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
         let Some(mut file) = self.file.take() else { return Ok(Bytes::new()) };
-        let ids: ArrayRef =
-            Arc::new(DictionaryArray::<Int32Type>::try_new(Int32Array::from_value(0, rows), Arc::new(StringArray::from_iter_values([batch_id])))?);
+        let ids: ArrayRef = Arc::new(StringArray::from_iter_values([batch_id]));
         file.write(|name| (name == "batch_id").then_some(&ids))?;
-        file.close()
+        file.close(rows)
     }
 }
 
@@ -208,36 +212,63 @@ impl File {
         let schema = schema();
         let root = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
         let writer = SerializedFileWriter::new(Vec::with_capacity(256 * 1024), root, properties)?;
-        let columns = ArrowRowGroupWriterFactory::new(&writer, schema).create_column_writers(0)?;
-        Ok(Self { writer, columns })
+        let mut leaves = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema)).create_column_writers(0)?.into_iter();
+        let column = |field: &FieldRef| {
+            let count = if let DataType::List(_) = field.data_type() { LINK_TEXTS.len() } else { 1 };
+            Column { field: Arc::clone(field), leaves: leaves.by_ref().take(count).collect(), constant: None, started: false }
+        };
+        Ok(Self { columns: schema.fields().iter().map(column).collect(), writer })
     }
 
     /// Appends to the columns that `of` gives.
     fn write<'c>(&mut self, of: impl Fn(&str) -> Option<&'c ArrayRef>) -> Result<(), ParquetError> {
-        let mut writers = self.columns.iter_mut();
-        for field in schema().fields() {
-            let Some(column) = of(field.name()) else {
-                let leaves = if let DataType::List(_) = field.data_type() { LINK_TEXTS.len() } else { 1 };
-                writers.by_ref().take(leaves).for_each(drop);
-                continue;
-            };
-            for leaf in compute_leaves(field, column)? {
-                if let Some(writer) = writers.next() {
-                    writer.write(&leaf)?;
+        self.columns.iter_mut().try_for_each(|column| of(column.field.name()).map_or(Ok(()), |values| column.write(values)))
+    }
+
+    fn close(self, rows: usize) -> Result<Bytes, ParquetError> {
+        let Self { mut writer, columns } = self;
+        let descriptors: Vec<_> = writer.schema_descr().columns().to_vec();
+        let mut descriptors = descriptors.iter();
+        let mut group = writer.next_row_group()?;
+        for column in columns {
+            for (leaf, descriptor) in column.leaves.into_iter().zip(descriptors.by_ref()) {
+                match &column.constant {
+                    Some(constant) => constant.append(rows, descriptor, &mut group)?,
+                    None => leaf.close()?.append_to_row_group(&mut group)?,
                 }
             }
         }
-        Ok(())
-    }
-
-    fn close(self) -> Result<Bytes, ParquetError> {
-        let Self { mut writer, columns } = self;
-        let mut group = writer.next_row_group()?;
-        for column in columns {
-            column.close()?.append_to_row_group(&mut group)?;
-        }
         group.close()?;
         Ok(writer.into_inner()?.into())
+    }
+}
+
+impl Column {
+    fn write(&mut self, values: &ArrayRef) -> Result<(), ParquetError> {
+        if self.constant.is_some() || !self.started {
+            let next = Constant::of(values).filter(|_| !UNIQUE.contains(&self.field.name().as_str()));
+            self.started = true;
+            match (self.constant.as_mut(), next) {
+                (None, Some(next)) => {
+                    self.constant = Some(next);
+                    return Ok(());
+                }
+                (Some(constant), Some(next)) => {
+                    if constant.extend(&next) {
+                        return Ok(());
+                    }
+                }
+                _ => {}
+            }
+            if let Some(constant) = self.constant.take() {
+                self.append(&constant.to_column()?)?;
+            }
+        }
+        self.append(values)
+    }
+
+    fn append(&mut self, values: &ArrayRef) -> Result<(), ParquetError> {
+        compute_leaves(&self.field, values)?.iter().zip(&mut self.leaves).try_for_each(|(values, leaf)| leaf.write(values))
     }
 }
 
