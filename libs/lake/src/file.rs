@@ -55,7 +55,7 @@ pub fn encode(table: Table, day: Option<i64>, batches: &[RecordBatch]) -> Result
     })
 }
 
-fn properties(table: Table) -> Result<WriterProperties, LakeError> {
+pub(crate) fn properties(table: Table) -> Result<WriterProperties, LakeError> {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(1 << 20))
@@ -90,7 +90,7 @@ fn properties(table: Table) -> Result<WriterProperties, LakeError> {
     Ok(builder.build())
 }
 
-fn statistics(table: Table, metadata: &ParquetMetaData) -> Value {
+pub(crate) fn statistics(table: Table, metadata: &ParquetMetaData) -> Value {
     let (mut minimums, mut maximums, mut nulls) = (Map::new(), Map::new(), Map::new());
     for name in table.statistics() {
         let mut bounds: Option<(Value, Value)> = None;
