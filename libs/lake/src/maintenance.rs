@@ -222,7 +222,7 @@ impl GraphLake {
             let mut found = store.list(None);
             let mut unused = Vec::new();
             while let Some(object) = found.next().await.transpose()? {
-                let path = object.location.as_ref();
+                let path: &str = object.location.as_ref();
                 let is_data = path.ends_with(".parquet") && !path.starts_with("_delta_log");
                 if is_data && object.last_modified.timestamp_millis() < oldest && !used.contains(path) {
                     done.files += 1;
