@@ -27,6 +27,7 @@ use deltalake::{
 };
 use futures::{StreamExt, TryStreamExt};
 use gumshoe_model::Timestamp;
+use tokio::sync::MutexGuard;
 
 use crate::{GraphLake, LakeError, Table, graph::MAINTENANCE};
 
@@ -112,7 +113,7 @@ impl GraphLake {
     /// [`LakeError::Superseded`] and [`LakeError::Removed`] end it at once; another failure is told when all other tables
     /// are done. What was committed before stays.
     pub async fn compact(&self, layout: Layout, now: Timestamp, fence: &dyn Fence) -> Result<Compacted, LakeError> {
-        let _alone = self.maintaining.lock().await;
+        let _alone = self.alone().await?;
         let mut done = Compacted::default();
         let mut failure = None;
         for table in Table::ALL {
@@ -149,7 +150,7 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError`]; what was committed before stays.
     pub async fn expire_days(&self, since: Timestamp, fence: &dyn Fence) -> Result<Expired, LakeError> {
-        let _alone = self.maintaining.lock().await;
+        let _alone = self.alone().await?;
         let (mut days, mut files) = (BTreeSet::new(), 0);
         for table in Table::ALL.into_iter().filter(|table| table.by_day()) {
             let old: Vec<File> = self.files(table).await?.into_iter().filter(|file| file.day.is_some_and(|day| day < since.day())).collect();
@@ -172,7 +173,7 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError`]; what was committed before stays.
     pub async fn expire_rows(&self, since: Timestamp, layout: Layout, fence: &dyn Fence) -> Result<Expired, LakeError> {
-        let _alone = self.maintaining.lock().await;
+        let _alone = self.alone().await?;
         let mut done = Expired::default();
         for table in Table::ALL.into_iter().filter(|table| !table.by_day()) {
             let old = self.files_older_than(table, since).await?;
@@ -200,7 +201,7 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError`] when the store does not answer.
     pub async fn vacuum(&self, keep: Duration, now: Timestamp) -> Result<Vacuumed, LakeError> {
-        let _alone = self.maintaining.lock().await;
+        let _alone = self.alone().await?;
         let mut done = Vacuumed::default();
         let oldest = now.0.saturating_sub(i64::try_from(keep.as_micros()).unwrap_or(i64::MAX)) / 1_000;
         for table in Table::ALL {
@@ -239,6 +240,12 @@ impl GraphLake {
             }
         }
         Ok(done)
+    }
+
+    /// One at a time maintains a graph in this process, and nobody one that is being removed.
+    async fn alone(&self) -> Result<MutexGuard<'_, ()>, LakeError> {
+        let alone = self.maintaining.lock().await;
+        if self.is_closed() { Err(LakeError::Removed) } else { Ok(alone) }
     }
 
     async fn files(&self, table: Table) -> Result<Vec<File>, LakeError> {

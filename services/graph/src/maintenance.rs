@@ -63,7 +63,10 @@ impl Maintenance {
 
     /// Goes round until shutdown is requested; what is under way is then cut off, which harms nothing.
     pub async fn run(&self, shutdown: &Shutdown) {
-        while self.config.enabled {
+        if !self.config.enabled {
+            return;
+        }
+        loop {
             tokio::select! {
                 () = shutdown.requested() => return,
                 () = sleep(Duration::from_secs(self.config.interval_seconds)) => {}
