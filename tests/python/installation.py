@@ -29,6 +29,8 @@ PRINCIPALS = "gumshoe.membership.v1.PrincipalService"
 EVERYTHING = '{"Version": "2012-10-17", "Statement": {"Effect": "Allow", "Action": ["detective:*", "gumshoe:*", "sts:*"], "Resource": "*"}}'
 
 REGIONS = ["us-east-1", "us-east-2", "us-west-2", "ap-northeast-1", "eu-west-1"]
+# Services with a database.
+DATABASES = ["membership", "ingest", "graph", "investigation"]
 # Limits on calls are not meant to stop these tests; test_detective_limits.py sets its own.
 UNLIMITED = ["anonymous_per_minute", "reads_per_second", "writes_per_second", "investigations_per_second"]
 SETTINGS = [
@@ -193,12 +195,12 @@ class Postgres:
         self.prefix = f"gumshoe_python_{uuid.uuid4().hex[:12]}"
 
     def __enter__(self):
-        for service in ("membership", "ingest", "investigation"):
+        for service in DATABASES:
             self._run(f'create database "{self.prefix}_{service}"')
         return self
 
     def __exit__(self, *_):
-        for service in ("membership", "ingest", "investigation"):
+        for service in DATABASES:
             self._run(f'drop database if exists "{self.prefix}_{service}" with (force)')
 
     def _run(self, statement):
@@ -207,7 +209,7 @@ class Postgres:
     def settings(self):
         """Settings of a server that keeps everything here."""
         parts = urllib.parse.urlsplit(self.url)
-        for service in ("membership", "ingest", "investigation"):
+        for service in DATABASES:
             yield f"{service}.store.url={parts._replace(path=f'/{self.prefix}_{service}').geturl()}"
 
 

@@ -66,8 +66,14 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
     let mut random = Random::new(seed);
     let files = bulk::generate(RECORDS, 7).await;
     let batches = batches(&files);
-    let small = [("batches.commit_bytes", COMMIT_BYTES), ("batches.in_flight_bytes", IN_FLIGHT_BYTES)];
-    let mut processes = start(small.map(|(key, value)| (Service::Ingest, key, value.to_owned())).to_vec()).await;
+    let settings = vec![
+        (Service::Ingest, "batches.commit_bytes", COMMIT_BYTES.to_owned()),
+        (Service::Ingest, "batches.in_flight_bytes", IN_FLIGHT_BYTES.to_owned()),
+        // Files are merged all the while.
+        (Service::Graph, "maintenance.interval_seconds", "1".to_owned()),
+        (Service::Graph, "maintenance.min_files", "2".to_owned()),
+    ];
+    let mut processes = start(settings).await;
 
     let undisturbed = client(&processes, 0).await;
     let begun = Instant::now();

@@ -96,7 +96,7 @@ pub fn encode(table: Table, day: Option<i64>, rows: &RecordBatch) -> Result<Data
     writer.finish()
 }
 
-fn properties(table: Table) -> Result<WriterProperties, LakeError> {
+pub(crate) fn properties(table: Table) -> Result<WriterProperties, LakeError> {
     if table == Table::Events {
         return Ok(gumshoe_records::events::properties()?);
     }
@@ -128,7 +128,7 @@ fn properties(table: Table) -> Result<WriterProperties, LakeError> {
     Ok(builder.build())
 }
 
-fn statistics(table: Table, metadata: &ParquetMetaData) -> Value {
+pub(crate) fn statistics(table: Table, metadata: &ParquetMetaData) -> Value {
     let (mut minimums, mut maximums, mut nulls) = (Map::new(), Map::new(), Map::new());
     for name in table.statistics() {
         let mut bounds: Option<(Value, Value)> = None;

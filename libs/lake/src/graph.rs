@@ -4,7 +4,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, RwLock,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
 };
 
@@ -16,7 +16,7 @@ use datafusion::{
     prelude::{SessionConfig, SessionContext},
 };
 use deltalake::{
-    DeltaTable,
+    DeltaTable, DeltaTableError,
     delta_datafusion::TableProviderBuilder,
     kernel::{Action, Add, StructField, Transaction, engine::arrow_conversion::TryIntoKernel, transaction::CommitProperties},
     operations::create::CreateBuilder,
@@ -25,12 +25,14 @@ use deltalake::{
 use futures::{StreamExt, future::try_join_all};
 use gumshoe_model::{GraphArn, Timestamp};
 use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{DataFile, LakeError, Table, store::Store, table::timestamp};
 
-/// How many of a table's last commits are looked at for batches that are not in every table: more groups than that are
+/// The application of maintenance's own transactions; no batch has this id.
+pub(crate) const MAINTENANCE: &str = "gumshoe.maintenance";
+/// How many of a table's last commits of batches are looked at for batches that are not in every table: more groups than that are
 /// never under way at once.
 const TAIL_COMMITS: usize = 32;
 /// How many batches are remembered a table beyond those.
@@ -70,9 +72,12 @@ pub struct Group {
 /// The tables of one graph.
 pub struct GraphLake {
     arn: GraphArn,
-    runtime: Arc<RuntimeEnv>,
+    pub(crate) runtime: Arc<RuntimeEnv>,
     /// In the order of [`Table::ALL`].
     tables: Vec<Mutex<DeltaTable>>,
+    /// Held while files are merged and removed: one at a time.
+    pub(crate) maintaining: Mutex<()>,
+    closed: AtomicBool,
     providers: RwLock<Vec<Arc<dyn TableProvider>>>,
     version: AtomicU64,
     committed: RwLock<HashMap<u128, BatchCounts>>,
@@ -98,6 +103,8 @@ impl GraphLake {
             arn: arn.clone(),
             runtime,
             tables,
+            maintaining: Mutex::default(),
+            closed: AtomicBool::new(false),
             providers: RwLock::default(),
             version: AtomicU64::new(0),
             committed: RwLock::default(),
@@ -118,7 +125,7 @@ impl GraphLake {
             let mut delta = slot.lock().await;
             delta.update_state().await?;
             tails.push(tail(&delta).await?);
-            days.push(delta.snapshot()?.log_data().iter().filter_map(|file| day_of_path(&file.path())).collect());
+            days.push(days_of(&delta)?);
         }
         *write(&self.tails) = tails;
         *write(&self.days) = days;
@@ -126,6 +133,34 @@ impl GraphLake {
         let committed = self.read_batches().await?;
         *write(&self.committed) = committed;
         Ok(())
+    }
+
+    /// A table, for whoever will commit to it.
+    pub(crate) async fn table(&self, table: Table) -> Result<MutexGuard<'_, DeltaTable>, LakeError> {
+        match self.tables.get(table as usize) {
+            Some(slot) => Ok(slot.lock().await),
+            None => Err(DeltaTableError::NotATable(table.name().to_owned()).into()),
+        }
+    }
+
+    /// Notes the days that a table has files of, as its log says.
+    pub(crate) fn note_days(&self, table: Table, delta: &DeltaTable) -> Result<(), LakeError> {
+        let found = days_of(delta)?;
+        if let Some(days) = write(&self.days).get_mut(table as usize) {
+            *days = found;
+        }
+        Ok(())
+    }
+
+    /// Whether the graph is being removed: then nothing more is merged.
+    pub(crate) fn is_closed(&self) -> bool {
+        self.closed.load(Ordering::Acquire)
+    }
+
+    /// Ends maintenance; returns when none is under way.
+    pub(crate) async fn close(&self) {
+        self.closed.store(true, Ordering::Release);
+        drop(self.maintaining.lock().await);
     }
 
     /// Whether a table has rows of a day (days since the epoch).
@@ -218,7 +253,8 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError`] when a table could not be committed; those before it stay committed, and the group is partial.
     pub async fn commit(&self, mut group: Group) -> Result<(), LakeError> {
-        group.files.push(batches_file(&group.batches)?);
+        let last_day = group.files.iter().filter(|file| file.table == Table::Events).filter_map(|file| file.day).max();
+        group.files.push(batches_file(&group.batches, last_day)?);
         let mut files: HashMap<Table, Vec<DataFile>> = HashMap::new();
         for file in group.files {
             files.entry(file.table).or_default().push(file);
@@ -237,8 +273,10 @@ impl GraphLake {
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
         let (tails, committed) = (read(&self.tails), read(&self.committed));
-        let mut batches: Vec<String> =
-            tails.get(Table::Events as usize).into_iter().flatten().filter(|batch| !committed.contains_key(&hash(batch))).cloned().collect();
+        // Of an old batch, retention may have forgotten all but the transaction.
+        let done = tails.get(Table::Batches as usize);
+        let is_done = |batch: &String| committed.contains_key(&hash(batch)) || done.is_some_and(|done| done.contains(batch));
+        let mut batches: Vec<String> = tails.get(Table::Events as usize).into_iter().flatten().filter(|batch| !is_done(batch)).cloned().collect();
         batches.sort();
         batches
     }
@@ -271,7 +309,8 @@ impl GraphLake {
             let store = delta.object_store();
             let actions = try_join_all(files.into_iter().map(|file| upload(Arc::clone(&store), file))).await?;
             let transactions = batches.iter().map(|batch| Transaction::new(batch, 1)).collect();
-            let properties = CommitProperties::default().with_application_transactions(transactions);
+            // Old log files are removed by maintenance: looking for them would make each commit slower than the one before.
+            let properties = CommitProperties::default().with_application_transactions(transactions).with_cleanup_expired_logs(Some(false));
             let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: table.by_day().then(|| vec!["date".to_owned()]), predicate: None };
             let snapshot = delta.snapshot()?.clone();
             let commit = deltalake::kernel::transaction::CommitBuilder::from(properties)
@@ -292,7 +331,7 @@ impl GraphLake {
     }
 
     /// Makes the latest commits visible to queries.
-    async fn publish(&self) -> Result<(), LakeError> {
+    pub(crate) async fn publish(&self) -> Result<(), LakeError> {
         let session = Arc::new(self.empty_session().state());
         let mut providers: Vec<Arc<dyn TableProvider>> = Vec::new();
         let mut version = 0;
@@ -352,10 +391,11 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
         columns.push(field.as_ref().try_into_kernel()?);
     }
     let properties =
-        [("delta.logRetentionDuration", "interval 7 days"), ("delta.setTransactionRetentionDuration", "interval 30 days"), ("delta.checkpointInterval", "100")];
+        [("delta.logRetentionDuration", "interval 1 days"), ("delta.setTransactionRetentionDuration", "interval 30 days"), ("delta.checkpointInterval", "100")];
     let delta = CreateBuilder::new()
         .with_log_store(log_store)
         .with_table_name(table.name())
+        .with_comment(arn.to_string())
         .with_columns(columns.clone())
         .with_partition_columns(table.by_day().then_some("date"))
         .with_configuration(properties.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))))
@@ -367,29 +407,59 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
     if missing.is_empty() { Ok(delta) } else { Ok(delta.add_columns().with_fields(missing).await?) }
 }
 
-/// The batches named by the application transactions of a table's last commits.
+/// The graph whose tables are in a folder; `None` if they are not all there.
+pub(crate) async fn arn_of(store: &Store, folder: &str) -> Result<Option<GraphArn>, LakeError> {
+    // The last table to be made.
+    let last = format!("{folder}/{}", Table::Batches.name());
+    if !store.holds(&format!("{last}/_delta_log")).await? {
+        return Ok(None);
+    }
+    let mut table = DeltaTable::new(store.log_store(&last)?);
+    table.load().await?;
+    let arn: Option<GraphArn> = table.snapshot()?.metadata().description().and_then(|comment| comment.parse().ok());
+    Ok(arn.filter(|arn| arn.id() == folder))
+}
+
+/// The batches named by the application transactions of a table's last commits; those of maintenance are passed over.
 async fn tail(table: &DeltaTable) -> Result<HashSet<String>, LakeError> {
     let mut batches = HashSet::new();
     let latest = table.snapshot()?.version();
     let log_store = table.log_store();
-    for version in (0..=latest).rev().take(TAIL_COMMITS) {
+    let mut commits = 0;
+    for version in (0..=latest).rev() {
+        if commits == TAIL_COMMITS {
+            break;
+        }
         let Some(bytes) = log_store.read_commit_entry(version).await? else { break };
+        let before = batches.len();
         for action in deltalake::logstore::get_actions(version, &bytes)? {
-            if let Action::Txn(transaction) = action {
+            if let Action::Txn(transaction) = action
+                && transaction.app_id != MAINTENANCE
+            {
                 batches.insert(transaction.app_id);
             }
         }
+        commits += usize::from(batches.len() > before);
     }
     Ok(batches)
 }
 
-fn day_of_path(path: &str) -> Option<i64> {
+fn days_of(table: &DeltaTable) -> Result<HashSet<i64>, LakeError> {
+    Ok(table.snapshot()?.log_data().iter().filter_map(|file| day_of_path(&file.path())).collect())
+}
+
+pub(crate) fn day_of_path(path: &str) -> Option<i64> {
     let date = path.strip_prefix("date=")?.get(..10)?;
     Timestamp::parse(&format!("{date}T00:00:00Z")).ok().map(Timestamp::day)
 }
 
+/// A day as its partition is named.
+pub(crate) fn date(day: i64) -> String {
+    Timestamp(day.saturating_mul(gumshoe_model::time::MICROS_PER_DAY)).to_chrono().format("%Y-%m-%d").to_string()
+}
+
 async fn upload(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Action, LakeError> {
-    let date = file.day.map(|day| Timestamp(day.saturating_mul(gumshoe_model::time::MICROS_PER_DAY)).to_chrono().format("%Y-%m-%d").to_string());
+    let date = file.day.map(date);
     let name = format!("part-{}.parquet", uuid::Uuid::now_v7());
     let path = date.as_ref().map_or_else(|| name.clone(), |date| format!("date={date}/{name}"));
     let size = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
@@ -405,12 +475,14 @@ async fn upload(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Action, L
     }))
 }
 
-fn batches_file(batches: &[(String, BatchCounts)]) -> Result<DataFile, LakeError> {
-    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
+/// The file of a group's batches; `last_day` is the last day of their events.
+fn batches_file(batches: &[(String, BatchCounts)], last_day: Option<i64>) -> Result<DataFile, LakeError> {
+    use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
     let count = |get: fn(&BatchCounts) -> u64| Arc::new(batches.iter().map(|(_, counts)| i64::try_from(get(counts)).ok()).collect::<Int64Array>()) as ArrayRef;
     let now = chrono::Utc::now().timestamp_micros();
     let times = TimestampMicrosecondArray::from_value(now, batches.len()).with_timezone("UTC");
     debug_assert_eq!(arrow::array::Array::data_type(&times), &timestamp());
+    let last_days: Date32Array = batches.iter().map(|_| last_day.and_then(|day| i32::try_from(day).ok())).collect();
     let rows = RecordBatch::try_new(
         Table::Batches.schema(),
         vec![
@@ -419,6 +491,7 @@ fn batches_file(batches: &[(String, BatchCounts)]) -> Result<DataFile, LakeError
             count(|counts| counts.duplicates),
             count(|counts| counts.dead_letters),
             Arc::new(times),
+            Arc::new(last_days),
         ],
     )?;
     crate::encode(Table::Batches, None, &rows)

@@ -5,12 +5,14 @@
 //! | [`table`] | the tables and their columns (documented for readers in `docs/lake.md`) |
 //! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
 //! | [`graph`] | one graph's tables: commits, progress of batches, query sessions |
+//! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
 //!
 //! Only this crate knows Delta Lake and DataFusion's table providers.
 
 pub mod file;
 pub mod graph;
+pub mod maintenance;
 pub mod store;
 pub mod table;
 
@@ -31,6 +33,7 @@ pub use datafusion::{
 };
 pub use file::{DataFile, FileWriter, encode};
 pub use graph::{BatchCounts, GraphLake, Group, Progress};
+pub use maintenance::{Fence, Layout};
 pub use store::LakeConfig;
 pub use table::Table;
 
@@ -60,6 +63,12 @@ pub enum LakeError {
     /// The object store failed; try again.
     #[error("object store failed")]
     Store(#[from] object_store::Error),
+    /// Another process maintains the graph: nothing was committed.
+    #[error("another process maintains the graph")]
+    Superseded,
+    /// The graph is being removed: nothing was committed.
+    #[error("the graph is being removed")]
+    Removed,
 }
 
 /// All graphs under one URL.
@@ -68,6 +77,8 @@ pub struct Lake {
     store: store::Store,
     runtime: Arc<RuntimeEnv>,
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
+    /// The graphs of folders that were looked into.
+    folders: Mutex<HashMap<String, GraphArn>>,
 }
 
 impl Lake {
@@ -82,7 +93,7 @@ impl Lake {
         }
         let runtime =
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(config.query_memory_bytes))).with_disk_manager_builder(disk).build_arc()?;
-        Ok(Self { store: store::Store::open(config)?, runtime, graphs: Mutex::default() })
+        Ok(Self { store: store::Store::open(config)?, runtime, graphs: Mutex::default(), folders: Mutex::default() })
     }
 
     /// The tables of a graph, created on first use.
@@ -99,6 +110,32 @@ impl Lake {
         Ok(graph)
     }
 
+    /// Every graph that has all its tables, whoever made them.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the store does not answer.
+    pub async fn graphs(&self) -> Result<Vec<GraphArn>, LakeError> {
+        let mut known = self.folders.lock().await;
+        let mut graphs = Vec::new();
+        for folder in self.store.folders().await? {
+            if !known.contains_key(&folder)
+                && let Some(arn) = graph::arn_of(&self.store, &folder).await?
+            {
+                known.insert(folder.clone(), arn);
+            }
+            graphs.extend(known.get(&folder).cloned());
+        }
+        Ok(graphs)
+    }
+
+    /// Ends the maintenance of a graph in this process, once and for all.
+    pub async fn close(&self, arn: &GraphArn) {
+        let graph = self.graphs.lock().await.get(arn).cloned();
+        if let Some(graph) = graph {
+            graph.close().await;
+        }
+    }
+
     /// Removes the tables of a graph. Cut off in the middle, it goes on where it was when called again. Nothing may write
     /// to the graph meanwhile.
     ///
@@ -106,7 +143,10 @@ impl Lake {
     /// [`LakeError::Store`] when the store does not answer.
     pub async fn remove(&self, arn: &GraphArn) -> Result<(), LakeError> {
         let mut graphs = self.graphs.lock().await;
-        graphs.remove(arn);
+        if let Some(graph) = graphs.remove(arn) {
+            graph.close().await;
+        }
+        self.folders.lock().await.remove(arn.id());
         self.store.remove(arn.id()).await
     }
 

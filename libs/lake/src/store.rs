@@ -96,6 +96,20 @@ impl Store {
         Ok(())
     }
 
+    /// The folders of the lake, in order.
+    pub(crate) async fn folders(&self) -> Result<Vec<String>, LakeError> {
+        let found = self.root.list_with_delimiter(Some(&self.prefix)).await?;
+        let mut names: Vec<String> = found.common_prefixes.iter().filter_map(|folder| folder.filename().map(str::to_owned)).collect();
+        names.sort();
+        Ok(names)
+    }
+
+    /// Whether there is anything in `folder` below the lake.
+    pub(crate) async fn holds(&self, folder: &str) -> Result<bool, LakeError> {
+        let prefix = folder.split('/').fold(self.prefix.clone(), |prefix, part| prefix.join(part));
+        Ok(self.root.list(Some(&prefix)).next().await.transpose()?.is_some())
+    }
+
     pub(crate) async fn check(&self) -> Result<(), LakeError> {
         match self.root.list(Some(&self.prefix)).next().await {
             Some(Err(error)) => Err(error.into()),

@@ -67,12 +67,55 @@ impl Table {
         match self {
             Self::Events => &["time", "batch_id"],
             Self::Edges => &["hour", "entity_type", "entity_id"],
-            Self::Entities => &["entity_type", "entity_id"],
-            Self::Findings => &["first_time", "last_time"],
-            Self::DeadLetters => &["source_object"],
+            Self::Entities => &["entity_type", "entity_id", "last_time"],
+            Self::Findings => &["first_time", "last_time", "update_time"],
+            Self::DeadLetters => &["source_object", "time"],
             Self::Volumes => &["time"],
-            Self::Batches => &["batch_id"],
+            Self::Batches => &["batch_id", "time"],
         }
+    }
+
+    /// The columns that rows of a file written by maintenance are sorted by.
+    pub(crate) fn order(self) -> &'static [&'static str] {
+        match self {
+            Self::Edges => &["entity_type", "entity_id", "peer_type", "peer_id"],
+            Self::Entities => &["entity_type", "entity_id"],
+            Self::Findings => &["update_time"],
+            Self::Events | Self::DeadLetters | Self::Volumes | Self::Batches => &["time"],
+        }
+    }
+
+    /// The time by which rows grow old.
+    pub(crate) fn age(self) -> &'static str {
+        match self {
+            Self::Edges => "hour",
+            Self::Entities => "last_time",
+            Self::Findings => "update_time",
+            Self::Events | Self::DeadLetters | Self::Volumes | Self::Batches => "time",
+        }
+    }
+
+    /// Columns that rows with the same other columns are made one by; none where rows stay as they are.
+    pub(crate) fn measures(self) -> &'static [(&'static str, Combine)] {
+        match self {
+            Self::Edges => &[
+                ("count", Combine::Sum),
+                ("errors", Combine::Sum),
+                ("bytes_in", Combine::Sum),
+                ("bytes_out", Combine::Sum),
+                ("packets_in", Combine::Sum),
+                ("packets_out", Combine::Sum),
+                ("first_time", Combine::Minimum),
+                ("last_time", Combine::Maximum),
+            ],
+            Self::Entities => &[("first_time", Combine::Minimum), ("last_time", Combine::Maximum)],
+            Self::Events | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
+        }
+    }
+
+    /// Whether rows add up. Such files are written in [`Self::order`] from the start.
+    pub(crate) fn adds_up(self) -> bool {
+        !self.measures().is_empty()
     }
 
     /// Columns with a bloom filter a row group.
@@ -83,6 +126,14 @@ impl Table {
             Self::Events | Self::Entities | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
         }
     }
+}
+
+/// How a column of two rows becomes one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Combine {
+    Sum,
+    Minimum,
+    Maximum,
 }
 
 /// Fields of an entity in a list.
@@ -148,5 +199,11 @@ static DEAD_LETTERS: LazyLock<SchemaRef> = LazyLock::new(|| {
 static VOLUMES: LazyLock<SchemaRef> =
     LazyLock::new(|| schema(vec![texts(&["batch_id", "account", "kind"]), fields(&["records", "bytes"], &DataType::Int64), fields(&["time"], &timestamp())]));
 
-static BATCHES: LazyLock<SchemaRef> =
-    LazyLock::new(|| schema(vec![texts(&["batch_id"]), fields(&["events", "duplicates", "dead_letters"], &DataType::Int64), fields(&["time"], &timestamp())]));
+static BATCHES: LazyLock<SchemaRef> = LazyLock::new(|| {
+    schema(vec![
+        texts(&["batch_id"]),
+        fields(&["events", "duplicates", "dead_letters"], &DataType::Int64),
+        fields(&["time"], &timestamp()),
+        fields(&["last_day"], &DataType::Date32),
+    ])
+});

@@ -64,7 +64,7 @@ impl Service {
     }
 
     fn has_schema(self) -> bool {
-        matches!(self, Self::Membership | Self::Investigation | Self::Ingest)
+        self != Self::Gateway
     }
 }
 
@@ -102,7 +102,7 @@ impl Processes {
         let folder = tempfile::tempdir().unwrap();
         let keys = Keys::generate(folder.path());
         let ports: BTreeMap<Service, u16> = Service::ALL.into_iter().map(|service| (service, free_port())).collect();
-        let databases = join_all((0..3).map(|_| PostgresDatabase::create())).await;
+        let databases = join_all((0..4).map(|_| PostgresDatabase::create())).await;
         let urls: Vec<Url> = databases.iter().map(PostgresDatabase::url).collect();
         if let Some(s3) = &s3 {
             s3.create_bucket(BUCKET).await;
@@ -306,6 +306,8 @@ impl Parts<'_> {
                 }
             }
             Service::Graph => {
+                // The logs of tests are of all times.
+                writeln!(text, "[store]\nurl = \"{}\"\n[maintenance]\nretention_days = 0", database(3)).unwrap();
                 writeln!(text, "[profiles]\nurl = \"{}\"", self.redis).unwrap();
                 match self.s3 {
                     None => writeln!(text, "[lake]\nurl = \"file://{}\"", self.folder.join("lake").display()),

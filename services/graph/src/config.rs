@@ -6,6 +6,7 @@ use gumshoe_lake::LakeConfig;
 use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
+use url::Url;
 
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -17,6 +18,11 @@ pub struct Config {
     pub trust: Trust,
     /// Where the graphs are.
     pub lake: LakeConfig,
+    /// The database of leases, by which replicas share the work in the background.
+    pub store: Store,
+    /// How the tables of graphs are kept readable.
+    #[serde(default)]
+    pub maintenance: Maintenance,
     /// Answers kept hot.
     #[serde(default)]
     pub profiles: Profiles,
@@ -35,6 +41,78 @@ pub struct Config {
     /// Logs and traces.
     #[serde(default)]
     pub telemetry: Telemetry,
+}
+
+/// The database.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Store {
+    /// `sqlite:///path/to/file` or `postgres://user:password@host/database`.
+    #[serde(serialize_with = "config::masked_url")]
+    pub url: Url,
+    /// Connections at most. Default 10.
+    #[serde(default = "connections")]
+    pub connections: u32,
+}
+
+impl Store {
+    /// A database with the default number of connections.
+    #[must_use]
+    pub fn new(url: Url) -> Self {
+        Self { url, connections: connections() }
+    }
+}
+
+const fn connections() -> u32 {
+    10
+}
+
+/// Merging of small files, retention, and removal of unused files. All fields have defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Maintenance {
+    /// Whether this process does it. Default true; of several replicas at least one should.
+    pub enabled: bool,
+    /// The pause between two rounds through the graphs, in seconds. Default 60.
+    pub interval_seconds: u64,
+    /// Bytes of a merged file, about. Default 128 MiB.
+    pub target_file_bytes: u64,
+    /// Files of one size that are merged into the next larger one. Default 8.
+    pub min_files: usize,
+    /// Days that events, edges and all else are kept; 0 for ever. Default 365.
+    pub retention_days: u32,
+    /// Hours that unused files stay, so that queries end which read them; at most 168. Default 24.
+    pub vacuum_hours: u32,
+}
+
+impl Default for Maintenance {
+    fn default() -> Self {
+        Self { enabled: true, interval_seconds: 60, target_file_bytes: 128 << 20, min_files: 8, retention_days: 365, vacuum_hours: 24 }
+    }
+}
+
+/// Files smaller than this cost more to open than to read.
+const MIN_TARGET_FILE_BYTES: u64 = 1 << 20;
+/// Delta logs name removed files for a week.
+const MAX_VACUUM_HOURS: u32 = 168;
+
+impl Maintenance {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, reason: String| Err(ConfigError::key(format!("maintenance.{key}"), reason));
+        if self.interval_seconds == 0 {
+            return wrong("interval_seconds", "must be at least 1".to_owned());
+        }
+        if self.target_file_bytes < MIN_TARGET_FILE_BYTES {
+            return wrong("target_file_bytes", format!("must be at least {MIN_TARGET_FILE_BYTES}"));
+        }
+        if !(2..=32).contains(&self.min_files) {
+            return wrong("min_files", "must be 2 to 32".to_owned());
+        }
+        if !(1..=MAX_VACUUM_HOURS).contains(&self.vacuum_hours) {
+            return wrong("vacuum_hours", format!("must be 1 to {MAX_VACUUM_HOURS}"));
+        }
+        Ok(())
+    }
 }
 
 /// Answers kept hot; they can all be made again from the lake.
@@ -75,13 +153,15 @@ const fn known_event_ids() -> usize {
 }
 
 impl Config {
-    /// The defaults for a lake.
+    /// The defaults for a lake and a database.
     #[must_use]
-    pub fn new(listen: Listen, trust: Trust, lake: LakeConfig) -> Self {
+    pub fn new(listen: Listen, trust: Trust, lake: LakeConfig, store: Store) -> Self {
         Self {
             listen,
             trust,
             lake,
+            store,
+            maintenance: Maintenance::default(),
             profiles: Profiles::default(),
             places: Places::default(),
             known_event_ids: known_event_ids(),
@@ -99,6 +179,13 @@ impl Configuration for Config {
         if self.known_event_ids == 0 {
             return Err(ConfigError::key("known_event_ids", "must be at least 1"));
         }
+        if !matches!(self.store.url.scheme(), "sqlite" | "postgres" | "postgresql") {
+            return Err(ConfigError::key("store.url", "must start with `sqlite:` or `postgres:`"));
+        }
+        if self.store.connections == 0 {
+            return Err(ConfigError::key("store.connections", "must be at least 1"));
+        }
+        self.maintenance.validate()?;
         self.server.validate("server")
     }
 

@@ -6,6 +6,9 @@ pub enum Error {
     /// The lake cannot be opened.
     #[error("the lake cannot be opened")]
     Lake(#[from] gumshoe_lake::LakeError),
+    /// The database of leases cannot be used.
+    #[error("the store cannot be used")]
+    Store(#[from] crate::store::StoreError),
     /// The store of hot profiles cannot be opened.
     #[error("the store of hot profiles cannot be opened")]
     Profiles(#[from] gumshoe_profiles::OpenError),

@@ -13,6 +13,8 @@
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
 //! | `rows` | query parameters and Arrow columns |
+//! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
+//! | [`lease`], [`store`] | which replica does that for which graph |
 //! | [`config`], [`error`] | configuration and errors |
 
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub mod error;
 mod events;
 mod extract;
 mod findings;
+pub mod lease;
+pub mod maintenance;
 mod neighbors;
 mod profile;
 mod risk;
@@ -46,6 +50,7 @@ mod rows;
 pub mod rpc;
 mod search;
 mod statistics;
+pub mod store;
 mod stored;
 mod tabulate;
 pub mod writer;
@@ -59,39 +64,57 @@ pub const SERVICE: &str = "graph";
 /// Names for which health is reported.
 pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
 
-/// Opens the lake and serves until shutdown is requested.
+use lease::Leases;
+use maintenance::Maintenance;
+use store::sql::SqlStore;
+
+/// Opens the lake and the store, whose schema must be up to date, serves, and maintains the lake until shutdown is requested.
 ///
 /// # Errors
 /// [`Error`].
 pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+    let store = Arc::new(SqlStore::open(&config.store).await?);
     let lake = Arc::new(Lake::open(&config.lake).await?);
+    let leases = Leases::new(store.clone(), Arc::new(SystemClock));
+    let maintenance = Arc::new(Maintenance::new(Arc::clone(&lake), leases, Arc::new(SystemClock), config.maintenance));
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
     let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&places), config.known_event_ids);
     let graph = rpc::Graph::new(Arc::clone(&lake), profiles, places, page_tokens, Arc::new(SystemClock));
-    let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone());
+    let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
         .add_service(GraphAdministrationServiceServer::new(administration));
+    // The store of leases is for work in the background: calls are answered without it.
     let ready = move || {
         let lake = Arc::clone(&lake);
         async move { lake.check().await.map_err(|error| Chain(&error).to_string()) }.boxed()
     };
-    Server::new(SERVICE, config.trust.verifier(SERVICE)?, shutdown)
-        .options(&config.server)
-        .health_names(HEALTH_NAMES)
-        .ready_check(ready)
-        .serve(listener, routes)
-        .await?;
-    Ok(())
+    let verifier = config.trust.verifier(SERVICE)?;
+    // Maintenance also ends when the server has failed, but nothing else of the process does.
+    let shutdown = shutdown.child();
+    let serving = async {
+        let served = Server::new(SERVICE, verifier, shutdown.clone())
+            .options(&config.server)
+            .health_names(HEALTH_NAMES)
+            .ready_check(ready)
+            .serve(listener, routes)
+            .await;
+        shutdown.trigger();
+        served
+    };
+    // In one future, so that who drops it ends both.
+    let (served, ()) = tokio::join!(serving, maintenance.run(&shutdown));
+    store.close().await;
+    Ok(served?)
 }
 
-/// Graph keeps no schema of its own: tables are made when a graph is first used.
+/// Brings the schema of the store up to date; creates the file of SQLite if it is missing. The lake's tables are made when a
+/// graph is first used.
 ///
 /// # Errors
-/// None.
-#[expect(clippy::unused_async, reason = "the signature is that of every service")]
-pub async fn migrate(_config: Config) -> Result<(), Error> {
-    Ok(())
+/// [`Error::Store`].
+pub async fn migrate(config: Config) -> Result<(), Error> {
+    Ok(SqlStore::migrate(&config.store).await?)
 }

@@ -136,6 +136,7 @@ fn address(listener: &TcpListener) -> Result<SocketAddr, Failure> {
 async fn migrate(configurations: &Configurations) -> Result<(), Failure> {
     gumshoe_membership::migrate(configurations.membership.clone()).await.map_err(|error| Failure::serve("membership", &error))?;
     gumshoe_ingest::migrate(configurations.ingest.clone()).await.map_err(|error| Failure::serve("ingest", &error))?;
+    gumshoe_graph::migrate(configurations.graph.clone()).await.map_err(|error| Failure::serve("graph", &error))?;
     gumshoe_investigation::migrate(configurations.investigation.clone()).await.map_err(|error| Failure::serve("investigation", &error))
 }
 

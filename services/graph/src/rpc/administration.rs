@@ -11,11 +11,15 @@ use gumshoe_api::{
 };
 use gumshoe_lake::Lake;
 use gumshoe_model::{RecordKind, Timestamp, time::MICROS_PER_DAY};
-use gumshoe_runtime::{status, token::Caller};
+use gumshoe_runtime::{
+    status::{self, Chain},
+    token::Caller,
+};
 use tonic::{Request, Response, Status};
 
 use crate::{
     commit::Commit,
+    maintenance::Maintenance,
     rows::{self, Parameters},
 };
 
@@ -23,15 +27,16 @@ use crate::{
 const MAX_DAYS: i32 = 90;
 
 /// The service.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Administration {
     lake: Arc<Lake>,
     commit: Commit,
+    maintenance: Arc<Maintenance>,
 }
 
 impl Administration {
-    pub(crate) fn new(lake: Arc<Lake>, commit: Commit) -> Self {
-        Self { lake, commit }
+    pub(crate) fn new(lake: Arc<Lake>, commit: Commit, maintenance: Arc<Maintenance>) -> Self {
+        Self { lake, commit, maintenance }
     }
 }
 
@@ -75,7 +80,14 @@ impl GraphAdministrationService for Administration {
         let caller = Caller::of(&request)?;
         caller.require_issuer(&["membership"])?;
         let arn = caller.require_graph(&request.get_ref().graph_arn)?;
-        self.commit.remove(&arn).await.map_err(rows::failure)?;
+        let excluded = self.maintenance.exclude(&arn).await.map_err(|error| {
+            tracing::warn!(error = %Chain(&error), graph = %arn, "the lease of a graph cannot be taken");
+            status::unavailable("the store of leases")
+        })?;
+        let lease = excluded.ok_or_else(|| status::unavailable("the graph's maintenance"))?;
+        let removed = lease.during(self.commit.remove(&arn)).await;
+        lease.release().await;
+        removed.ok_or_else(|| status::unavailable("the store of leases"))?.map_err(rows::failure)?;
         tracing::info!(graph = %arn, "removed the data of a graph");
         Ok(Response::new(DeleteGraphDataResponse {}))
     }

@@ -9,7 +9,7 @@ use gumshoe_api::graph::v1::{
     CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_administration_service_client::GraphAdministrationServiceClient,
     graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
 };
-use gumshoe_graph::Config;
+use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
 use gumshoe_records::{Options, Sink, Stop, events::EventsWriter};
 use gumshoe_runtime::{
@@ -176,9 +176,13 @@ impl Fixture {
         let address = listener.local_addr().unwrap();
         let lake = json!({ "url": format!("file://{}", folder.path().join("lake").display()) });
         let trust = Trust { issuers, signing_key: None };
-        let mut config = Config::new(Listen { address }, trust, serde_json::from_value(lake).unwrap());
+        let store = Store::new(format!("sqlite://{}", folder.path().join("graph.db").display()).parse().unwrap());
+        let mut config = Config::new(Listen { address }, trust, serde_json::from_value(lake).unwrap(), store);
         config.server.drain_seconds = 0;
+        // Tests of maintenance switch it on.
+        config.maintenance.enabled = false;
         change(&mut config);
+        gumshoe_graph::migrate(config.clone()).await.unwrap();
         let shutdown = Shutdown::new();
         let server = tokio::spawn(gumshoe_graph::run(config, listener, shutdown.clone()));
 

@@ -8,6 +8,7 @@ mod chain;
 mod events;
 mod findings;
 mod fixture;
+mod maintenance;
 mod neighbors;
 mod places;
 mod profile;

@@ -60,7 +60,14 @@ impl Configurations {
         let mut regions = vec![installation.region.clone()];
         regions.extend(REGIONS.map(str::to_owned).into_iter().filter(|region| *region != installation.region));
         let trust = || ("trust.issuers", text(&directory.issuers()));
-        let mut graph = vec![trust(), ("lake.url", directory.lake_url()?), ("profiles.url", "memory://".to_owned())];
+        let mut graph = vec![
+            trust(),
+            ("lake.url", directory.lake_url()?),
+            ("profiles.url", "memory://".to_owned()),
+            ("store.url", database("graph")?),
+            // Logs of years ago are there to be looked at, too.
+            ("maintenance.retention_days", "0".to_owned()),
+        ];
         for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
             if let Some(path) = path {
                 graph.push((key, text(path)));

@@ -1,0 +1,110 @@
+//! What the store must do, on every database.
+
+use std::sync::Arc;
+
+use gumshoe_model::Timestamp;
+use gumshoe_testkit::PostgresDatabase;
+use url::Url;
+
+use super::{Store as _, StoreError, sql::SqlStore};
+use crate::config;
+
+struct Fixture {
+    store: Arc<SqlStore>,
+    config: config::Store,
+    _directory: Option<tempfile::TempDir>,
+    _database: Option<PostgresDatabase>,
+}
+
+impl Fixture {
+    async fn sqlite() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let url = Url::parse(&format!("sqlite://{}", directory.path().join("graph.db").display())).unwrap();
+        Self::open(url, Some(directory), None).await
+    }
+
+    async fn postgres() -> Self {
+        let database = PostgresDatabase::create().await;
+        Self::open(database.url(), None, Some(database)).await
+    }
+
+    async fn open(url: Url, directory: Option<tempfile::TempDir>, database: Option<PostgresDatabase>) -> Self {
+        let config = config::Store::new(url);
+        SqlStore::migrate(&config).await.unwrap();
+        Self { store: Arc::new(SqlStore::open(&config).await.unwrap()), config, _directory: directory, _database: database }
+    }
+}
+
+macro_rules! conforms {
+    ($($name:ident),+ $(,)?) => {
+        mod sqlite {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::sqlite().await).await; })+
+        }
+        mod postgres {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::Fixture::postgres().await).await; })+
+        }
+    };
+}
+
+conforms! {
+    one_of_many_gets_a_lease,
+    a_lease_is_kept_while_it_is_renewed,
+    a_dead_holder_loses_its_lease_and_cannot_take_it_back,
+    only_the_holder_gives_a_lease_back,
+    migration_is_repeatable_and_checked,
+}
+
+const NOW: Timestamp = Timestamp(1_700_000_000_123_456);
+
+fn later(seconds: i64) -> Timestamp {
+    Timestamp(NOW.0 + seconds * 1_000_000)
+}
+
+async fn one_of_many_gets_a_lease(fixture: Fixture) {
+    for now in [NOW, later(60)] {
+        let tries = (0..16).map(|number| {
+            let store = Arc::clone(&fixture.store);
+            tokio::spawn(async move { store.take("a", &format!("{}-{number}", now.0), now, Timestamp(now.0 + 60_000_000)).await.unwrap() })
+        });
+        let taken = futures::future::join_all(tries).await.into_iter().filter(|taken| *taken.as_ref().unwrap()).count();
+        assert_eq!(taken, 1);
+    }
+    assert!(fixture.store.take("b", "x", NOW, later(60)).await.unwrap(), "leases have names");
+}
+
+async fn a_lease_is_kept_while_it_is_renewed(fixture: Fixture) {
+    let store = fixture.store;
+    assert!(store.take("a", "x", NOW, later(60)).await.unwrap());
+    assert!(!store.take("a", "x", later(1), later(60)).await.unwrap(), "not even its holder takes it twice");
+    assert!(store.renew("a", "x", later(59), later(120)).await.unwrap());
+    assert!(!store.take("a", "y", later(119), later(200)).await.unwrap());
+    assert!(!store.renew("a", "y", later(119), later(200)).await.unwrap());
+    assert!(!store.renew("b", "x", later(119), later(200)).await.unwrap());
+}
+
+async fn a_dead_holder_loses_its_lease_and_cannot_take_it_back(fixture: Fixture) {
+    let store = fixture.store;
+    assert!(store.take("a", "dead", NOW, later(60)).await.unwrap());
+    assert!(!store.renew("a", "dead", later(60), later(120)).await.unwrap(), "it has ended");
+    assert!(store.take("a", "heir", later(60), later(120)).await.unwrap());
+    assert!(!store.renew("a", "dead", later(61), later(200)).await.unwrap());
+    assert!(store.renew("a", "heir", later(61), later(200)).await.unwrap());
+}
+
+async fn only_the_holder_gives_a_lease_back(fixture: Fixture) {
+    let store = fixture.store;
+    assert!(store.take("a", "x", NOW, later(60)).await.unwrap());
+    store.release("a", "y").await.unwrap();
+    assert!(!store.take("a", "y", later(1), later(60)).await.unwrap());
+    store.release("a", "x").await.unwrap();
+    store.release("a", "x").await.unwrap();
+    assert!(store.take("a", "y", later(1), later(60)).await.unwrap());
+}
+
+async fn migration_is_repeatable_and_checked(fixture: Fixture) {
+    SqlStore::migrate(&fixture.config).await.unwrap();
+    SqlStore::open(&fixture.config).await.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let empty = config::Store::new(Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("empty.db").display())).unwrap());
+    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 1, found: 0 })));
+}
