@@ -89,7 +89,6 @@ impl Constant {
             statistics: None,
         };
         let data = pages.write_page(CompressedPage::new(data, size))?;
-        drop(pages);
         let bytes = Bytes::from(sink.into_inner()?);
         let long = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
         let metadata = ColumnChunkMetaData::builder(column.clone())

@@ -248,17 +248,16 @@ impl Column {
         if self.constant.is_some() || !self.started {
             let next = Constant::of(values).filter(|_| !UNIQUE.contains(&self.field.name().as_str()));
             self.started = true;
-            match (self.constant.as_mut(), next) {
-                (None, Some(next)) => {
-                    self.constant = Some(next);
-                    return Ok(());
-                }
-                (Some(constant), Some(next)) => {
-                    if constant.extend(&next) {
-                        return Ok(());
-                    }
-                }
-                _ => {}
+            let goes_on = match (&mut self.constant, &next) {
+                (Some(constant), Some(next)) => constant.extend(next),
+                _ => false,
+            };
+            if goes_on {
+                return Ok(());
+            }
+            if self.constant.is_none() && next.is_some() {
+                self.constant = next;
+                return Ok(());
             }
             if let Some(constant) = self.constant.take() {
                 self.append(&constant.to_column()?)?;
