@@ -72,7 +72,8 @@ pub struct Group {
 /// The tables of one graph.
 pub struct GraphLake {
     arn: GraphArn,
-    pub(crate) runtime: Arc<RuntimeEnv>,
+    runtime: Arc<RuntimeEnv>,
+    pub(crate) merging: Arc<RuntimeEnv>,
     /// In the order of [`Table::ALL`].
     tables: Vec<Mutex<DeltaTable>>,
     /// Held while files are merged and removed: one at a time.
@@ -94,7 +95,7 @@ impl std::fmt::Debug for GraphLake {
 }
 
 impl GraphLake {
-    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>) -> Result<Self, LakeError> {
+    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>, merging: Arc<RuntimeEnv>) -> Result<Self, LakeError> {
         let mut tables = Vec::new();
         for table in Table::ALL {
             tables.push(Mutex::new(open_table(store, arn, table).await?));
@@ -102,6 +103,7 @@ impl GraphLake {
         let graph = Self {
             arn: arn.clone(),
             runtime,
+            merging,
             tables,
             maintaining: Mutex::default(),
             closed: AtomicBool::new(false),

@@ -76,6 +76,8 @@ pub enum LakeError {
 pub struct Lake {
     store: store::Store,
     runtime: Arc<RuntimeEnv>,
+    /// Of maintenance, which must not take from queries.
+    merging: Arc<RuntimeEnv>,
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
     /// The graphs of folders that were looked into.
     folders: Mutex<HashMap<String, GraphArn>>,
@@ -87,13 +89,20 @@ impl Lake {
     /// # Errors
     /// [`LakeError::Config`] when the store cannot be used.
     pub async fn open(config: &LakeConfig) -> Result<Self, LakeError> {
-        let mut disk = DiskManagerBuilder::default();
-        if let Some(directory) = &config.spill_directory {
-            disk = disk.with_mode(DiskManagerMode::Directories(vec![directory.clone()]));
-        }
-        let runtime =
-            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(config.query_memory_bytes))).with_disk_manager_builder(disk).build_arc()?;
-        Ok(Self { store: store::Store::open(config)?, runtime, graphs: Mutex::default(), folders: Mutex::default() })
+        let runtime = |memory_bytes| {
+            let mut disk = DiskManagerBuilder::default();
+            if let Some(directory) = &config.spill_directory {
+                disk = disk.with_mode(DiskManagerMode::Directories(vec![directory.clone()]));
+            }
+            RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes))).with_disk_manager_builder(disk).build_arc()
+        };
+        Ok(Self {
+            store: store::Store::open(config)?,
+            runtime: runtime(config.query_memory_bytes)?,
+            merging: runtime(maintenance::MEMORY_BYTES)?,
+            graphs: Mutex::default(),
+            folders: Mutex::default(),
+        })
     }
 
     /// The tables of a graph, created on first use.
@@ -105,7 +114,7 @@ impl Lake {
         if let Some(graph) = graphs.get(arn) {
             return Ok(Arc::clone(graph));
         }
-        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime)).await?);
+        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging)).await?);
         graphs.insert(arn.clone(), Arc::clone(&graph));
         Ok(graph)
     }

@@ -20,7 +20,7 @@ use datafusion::execution::object_store::ObjectStoreUrl;
 use deltalake::{
     DeltaTable, DeltaTableError,
     kernel::{
-        Action, Add, Transaction,
+        Action, Transaction,
         transaction::{CommitBuilder, CommitConflictError, CommitProperties, TransactionError},
     },
     protocol::DeltaOperation,
@@ -34,8 +34,12 @@ use crate::{GraphLake, LakeError, Table, graph::MAINTENANCE};
 mod merge;
 mod plan;
 
-use merge::{Merge, Source};
+use merge::{Merge, Source, Written};
 use plan::{File, Run};
+
+/// Memory of all merges of this process before they spill to disk. What a merge reads and writes comes on top: a batch and a
+/// row group of each run.
+pub(crate) const MEMORY_BYTES: usize = 64 * 1024 * 1024;
 
 /// How files are laid out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,12 +124,13 @@ impl GraphLake {
             for (day, mut runs) in plan::runs(self.files(table).await?) {
                 while let Some(taken) = plan::take_next(table, day, &mut runs, layout, now) {
                     match self.merge(table, day, &taken, layout, fence).await {
-                        Ok(added) => {
+                        Ok(written) => {
                             done.merges += 1;
                             done.files_removed += count(taken.iter().map(|run| run.files.len()).sum());
-                            done.files_added += count(added.len());
-                            done.bytes_added += added.iter().filter_map(|add| u64::try_from(add.size).ok()).sum::<u64>();
-                            runs.extend(Run::written(&added));
+                            let files: Vec<File> = written.into_iter().map(|written| written.file).collect();
+                            done.files_added += count(files.len());
+                            done.bytes_added += files.iter().map(|file| file.bytes).sum::<u64>();
+                            runs.push(Run { files, merged: true });
                         }
                         Err(error @ (LakeError::Superseded | LakeError::Removed)) => {
                             self.publish().await?;
@@ -155,7 +160,7 @@ impl GraphLake {
         for table in Table::ALL.into_iter().filter(|table| table.by_day()) {
             let old: Vec<File> = self.files(table).await?.into_iter().filter(|file| file.day.is_some_and(|day| day < since.day())).collect();
             if !old.is_empty() {
-                self.replace(table, &old, Vec::new(), Change::Retention, fence).await?;
+                self.replace(table, &old, &[], Change::Retention, fence).await?;
                 days.extend(old.iter().filter_map(|file| file.day));
                 files += old.len();
             }
@@ -186,7 +191,7 @@ impl GraphLake {
             let merge = Merge { table, day: None, runs: &runs, since: Some(since), target_file_bytes: layout.target_file_bytes };
             let added = merge.write(&self.source(table).await?, || !self.is_closed()).await?;
             let removed: Vec<File> = runs.into_iter().flat_map(|run| run.files).collect();
-            self.replace(table, &removed, added, Change::Retention, fence).await?;
+            self.replace(table, &removed, &added, Change::Retention, fence).await?;
             done.files += count(removed.len());
         }
         if done.files > 0 {
@@ -266,19 +271,19 @@ impl GraphLake {
     async fn source(&self, table: Table) -> Result<Source, LakeError> {
         let store = self.table(table).await?.object_store();
         let url = ObjectStoreUrl::parse(format!("lake-{}://{}", self.arn().id(), table.name()))?;
-        Ok(Source { store, url, runtime: Arc::clone(&self.runtime) })
+        Ok(Source { store, url, runtime: Arc::clone(&self.merging) })
     }
 
-    async fn merge(&self, table: Table, day: Option<i64>, runs: &[Run], layout: Layout, fence: &dyn Fence) -> Result<Vec<Add>, LakeError> {
+    async fn merge(&self, table: Table, day: Option<i64>, runs: &[Run], layout: Layout, fence: &dyn Fence) -> Result<Vec<Written>, LakeError> {
         let merge = Merge { table, day, runs, since: None, target_file_bytes: layout.target_file_bytes };
         let added = merge.write(&self.source(table).await?, || !self.is_closed()).await?;
         let removed: Vec<File> = runs.iter().flat_map(|run| run.files.iter().cloned()).collect();
-        self.replace(table, &removed, added.clone(), Change::Merge(layout), fence).await?;
+        self.replace(table, &removed, &added, Change::Merge(layout), fence).await?;
         Ok(added)
     }
 
     /// Puts files in the place of others, in one commit.
-    async fn replace(&self, table: Table, removed: &[File], added: Vec<Add>, change: Change, fence: &dyn Fence) -> Result<(), LakeError> {
+    async fn replace(&self, table: Table, removed: &[File], added: &[Written], change: Change, fence: &dyn Fence) -> Result<(), LakeError> {
         // INVARIANT: one commit at a time a table, as for batches.
         let mut delta = self.table(table).await?;
         delta.update_state().await?;
@@ -301,7 +306,8 @@ impl GraphLake {
         };
         let now = chrono::Utc::now();
         let removals = removed.iter().map(|file| Action::Remove(file.remove(data_change, now.timestamp_millis())));
-        let actions = removals.chain(added.into_iter().map(|add| Action::Add(Add { data_change, ..add }))).collect();
+        let additions = added.iter().map(|written| Action::Add(written.file.add(written.statistics.clone(), data_change)));
+        let actions = removals.chain(additions).collect();
         // The fence of the lake itself: what another process has committed under this name since `state` makes it fail.
         let fence = Transaction::new(MAINTENANCE, now.timestamp_micros());
         let properties = CommitProperties::default().with_application_transaction(fence).with_cleanup_expired_logs(Some(false));

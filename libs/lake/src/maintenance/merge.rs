@@ -33,7 +33,6 @@ use datafusion::{
     },
     prelude::{SessionConfig, SessionContext},
 };
-use deltalake::kernel::Add;
 use futures::StreamExt;
 use gumshoe_model::Timestamp;
 use object_store::{ObjectStore, buffered::BufWriter, path::Path};
@@ -43,13 +42,17 @@ use parquet::{
 };
 use uuid::Uuid;
 
-use super::plan::Run;
+use super::plan::{File, Run};
 use crate::{LakeError, Table, file, graph::date, table::Combine};
 
-/// Rows in a batch: as many are held of each run, several times.
-const BATCH_ROWS: usize = 2_048;
+/// Rows in a batch at most.
+const BATCH_ROWS: u64 = 2_048;
+/// Bytes of a batch, about: as many are held of each run, several times.
+const BATCH_BYTES: u64 = 2 * 1024 * 1024;
+/// How much larger rows are in memory than in a file, about.
+const UNPACKED: u64 = 8;
 /// Bytes of a row group, about: one is held of each run while it is read, and one while it is written.
-const ROW_GROUP_BYTES: usize = 16 * 1024 * 1024;
+const ROW_GROUP_BYTES: usize = 8 * 1024 * 1024;
 
 /// Where a table's files are, and with what they are read.
 pub(crate) struct Source {
@@ -57,6 +60,13 @@ pub(crate) struct Source {
     /// What the store is known by to the engine.
     pub(crate) url: ObjectStoreUrl,
     pub(crate) runtime: Arc<RuntimeEnv>,
+}
+
+/// A file that no table refers to yet.
+pub(crate) struct Written {
+    pub(crate) file: File,
+    /// Delta's per-file statistics, JSON.
+    pub(crate) statistics: String,
 }
 
 /// What is merged.
@@ -71,10 +81,10 @@ pub(crate) struct Merge<'a> {
 
 impl Merge<'_> {
     /// Writes the new run into the table's folder, in which nothing refers to it yet. `goes_on` is asked between batches.
-    pub(crate) async fn write(&self, from: &Source, goes_on: impl Fn() -> bool) -> Result<Vec<Add>, LakeError> {
+    pub(crate) async fn write(&self, from: &Source, goes_on: impl Fn() -> bool) -> Result<Vec<Written>, LakeError> {
         from.runtime.register_object_store(from.url.as_ref(), Arc::clone(&from.store));
         let schema = self.table.schema();
-        let config = SessionConfig::new().with_batch_size(BATCH_ROWS).with_target_partitions(1);
+        let config = SessionConfig::new().with_batch_size(self.batch_rows()).with_target_partitions(1);
         let session = SessionContext::new_with_config_rt(config, Arc::clone(&from.runtime));
         let mut rows = execute_stream(self.plan(&from.url)?, session.task_ctx())?;
         let mut files = Files::new(self, Arc::clone(&from.store))?;
@@ -92,6 +102,13 @@ impl Merge<'_> {
             tokio::task::yield_now().await;
         }
         files.finish().await
+    }
+
+    fn batch_rows(&self) -> usize {
+        let files = || self.runs.iter().flat_map(|run| &run.files);
+        let (bytes, rows) = (files().map(|file| file.bytes).sum::<u64>(), files().map(|file| file.rows).sum::<u64>());
+        let row = bytes.saturating_mul(UNPACKED) / rows.max(1);
+        usize::try_from((BATCH_BYTES / row.max(1)).clamp(16, BATCH_ROWS)).unwrap_or(16)
     }
 
     fn plan(&self, url: &ObjectStoreUrl) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
@@ -178,7 +195,7 @@ struct Files {
     target_bytes: u64,
     properties: WriterProperties,
     open: Option<(String, AsyncArrowWriter<BufWriter>)>,
-    added: Vec<Add>,
+    closed: Vec<Written>,
 }
 
 impl Files {
@@ -192,7 +209,7 @@ impl Files {
             target_bytes: merge.target_file_bytes,
             properties: file::properties(merge.table)?.into_builder().set_max_row_group_bytes(Some(ROW_GROUP_BYTES)).build(),
             open: None,
-            added: Vec::new(),
+            closed: Vec::new(),
         })
     }
 
@@ -202,12 +219,12 @@ impl Files {
         }
         let (_, writer) = match &mut self.open {
             Some(open) => open,
-            closed => {
-                let name = format!("run-{}-{:05}.parquet", self.run, self.added.len());
+            none => {
+                let name = format!("run-{}-{:05}.parquet", self.run, self.closed.len());
                 let path = self.day.map_or_else(|| name.clone(), |day| format!("date={}/{name}", date(day)));
                 let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
                 let file = BufWriter::new(Arc::clone(&self.store), Path::from(path.as_str()));
-                closed.insert((path, AsyncArrowWriter::try_new_with_options(file, self.table.schema(), options)?))
+                none.insert((path, AsyncArrowWriter::try_new_with_options(file, self.table.schema(), options)?))
             }
         };
         writer.write(rows).await?;
@@ -221,19 +238,15 @@ impl Files {
     async fn close(&mut self) -> Result<(), LakeError> {
         let Some((path, mut writer)) = self.open.take() else { return Ok(()) };
         let metadata = writer.finish().await?;
-        self.added.push(Add {
-            path,
-            partition_values: self.day.map(|day| ("date".to_owned(), Some(date(day)))).into_iter().collect(),
-            size: i64::try_from(writer.bytes_written()).unwrap_or(i64::MAX),
-            modification_time: self.written,
-            stats: Some(file::statistics(self.table, &metadata).to_string()),
-            ..Add::default()
-        });
+        let bytes = u64::try_from(writer.bytes_written()).unwrap_or(u64::MAX);
+        let rows = u64::try_from(metadata.file_metadata().num_rows()).unwrap_or_default();
+        let file = File { path, bytes, rows, day: self.day, written: self.written };
+        self.closed.push(Written { file, statistics: file::statistics(self.table, &metadata).to_string() });
         Ok(())
     }
 
-    async fn finish(mut self) -> Result<Vec<Add>, LakeError> {
+    async fn finish(mut self) -> Result<Vec<Written>, LakeError> {
         self.close().await?;
-        Ok(self.added)
+        Ok(self.closed)
     }
 }

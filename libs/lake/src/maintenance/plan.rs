@@ -5,7 +5,10 @@
 //! a higher level. So every row is written again once a level, and there are never more than a few runs of each. Files of
 //! tables whose rows stay as they are need no merging once they are large.
 
-use std::{cmp::Reverse, collections::BTreeMap};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+};
 
 use deltalake::kernel::{Add, LogicalFileView, Remove};
 use gumshoe_model::{
@@ -22,18 +25,20 @@ use crate::{
 /// Runs below this many bytes are of the lowest level.
 const SMALLEST: u64 = 64 * 1024;
 /// Runs in one merge at most, whatever has piled up: each is read with a few megabytes of memory.
-const MAX_RUNS: usize = 32;
+const MAX_RUNS: usize = 16;
 /// A day is at rest when its last file is this old; then its runs are made as few as can be.
 const REST: i64 = 6 * MICROS_PER_HOUR;
 /// Of a day at rest, what came late is left apart as long as it is less than this part of the day.
 const LATE_PART: u64 = 8;
 
-/// A data file that a table has now.
+/// A data file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct File {
     /// Under the table's folder.
     pub(crate) path: String,
     pub(crate) bytes: u64,
+    /// As the log says; 0 if it does not.
+    pub(crate) rows: u64,
     pub(crate) day: Option<i64>,
     /// Milliseconds since the epoch: when its youngest rows were first written.
     pub(crate) written: i64,
@@ -42,17 +47,27 @@ pub(crate) struct File {
 impl File {
     pub(crate) fn of(view: &LogicalFileView) -> Self {
         let path = view.path().into_owned();
-        Self { day: day_of_path(&path), path, bytes: u64::try_from(view.size()).unwrap_or_default(), written: view.modification_time() }
-    }
-
-    fn added(add: &Add) -> Self {
-        Self { path: add.path.clone(), bytes: u64::try_from(add.size).unwrap_or_default(), day: day_of_path(&add.path), written: add.modification_time }
+        let rows = view.num_records().and_then(|rows| u64::try_from(rows).ok()).unwrap_or_default();
+        Self { day: day_of_path(&path), path, bytes: u64::try_from(view.size()).unwrap_or_default(), rows, written: view.modification_time() }
     }
 
     /// The run that the file is part of, if a merge has written it.
     fn run(&self) -> Option<&str> {
         let name = self.path.rsplit('/').next()?;
         name.strip_prefix("run-")?.get(..36)
+    }
+
+    /// The action that puts the file into its table.
+    pub(crate) fn add(&self, statistics: String, data_change: bool) -> Add {
+        Add {
+            path: self.path.clone(),
+            partition_values: self.partition(),
+            size: i64::try_from(self.bytes).unwrap_or(i64::MAX),
+            modification_time: self.written,
+            data_change,
+            stats: Some(statistics),
+            ..Add::default()
+        }
     }
 
     /// The action that takes the file out of its table.
@@ -62,10 +77,14 @@ impl File {
             data_change,
             deletion_timestamp: Some(now),
             extended_file_metadata: Some(true),
-            partition_values: Some(self.day.map(|day| ("date".to_owned(), Some(date(day)))).into_iter().collect()),
+            partition_values: Some(self.partition()),
             size: i64::try_from(self.bytes).ok(),
             ..Remove::default()
         }
+    }
+
+    fn partition(&self) -> HashMap<String, Option<String>> {
+        self.day.map(|day| ("date".to_owned(), Some(date(day)))).into_iter().collect()
     }
 }
 
@@ -78,11 +97,6 @@ pub(crate) struct Run {
 }
 
 impl Run {
-    /// The run that a merge has just written; `None` if no row was left.
-    pub(crate) fn written(added: &[Add]) -> Option<Self> {
-        (!added.is_empty()).then(|| Self { files: added.iter().map(File::added).collect(), merged: true })
-    }
-
     pub(crate) fn bytes(&self) -> u64 {
         self.files.iter().map(|file| file.bytes).sum()
     }
@@ -172,7 +186,7 @@ mod tests {
     const NOW: Timestamp = Timestamp(DAY * MICROS_PER_DAY + 12 * MICROS_PER_HOUR);
 
     fn run(bytes: u64, number: i64) -> Run {
-        let file = File { path: format!("date=2024-10-04/part-{number}.parquet"), bytes, day: Some(DAY), written: NOW.0 / 1_000 - 100_000 + number };
+        let file = File { path: format!("date=2024-10-04/part-{number}.parquet"), bytes, rows: 1, day: Some(DAY), written: NOW.0 / 1_000 - 100_000 + number };
         Run { files: vec![file], merged: false }
     }
 
@@ -242,7 +256,7 @@ mod tests {
     #[test]
     fn files_of_a_merge_are_one_run() {
         let id = "0190a1b2-c3d4-7e5f-8091-a2b3c4d5e6f7";
-        let file = |path: &str| File { path: path.to_owned(), bytes: 1, day: day_of_path(path), written: 0 };
+        let file = |path: &str| File { path: path.to_owned(), bytes: 1, rows: 1, day: day_of_path(path), written: 0 };
         let files = vec![
             file(&format!("date=2024-10-04/run-{id}-00001.parquet")),
             file("date=2024-10-04/part-0190a1b2-c3d4-7e5f-8091-a2b3c4d5e6f8.parquet"),
