@@ -79,7 +79,7 @@ pub struct Lake {
     /// Of maintenance, which must not take from queries.
     merging: Arc<RuntimeEnv>,
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
-    /// The graphs of folders that were looked into.
+    /// The graphs of folders that were opened or looked into.
     folders: Mutex<HashMap<String, GraphArn>>,
 }
 
@@ -116,6 +116,7 @@ impl Lake {
         }
         let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging)).await?);
         graphs.insert(arn.clone(), Arc::clone(&graph));
+        self.folders.lock().await.insert(arn.id().to_owned(), arn.clone());
         Ok(graph)
     }
 

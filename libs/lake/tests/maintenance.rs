@@ -193,7 +193,7 @@ fn edges(day: i64, edges: &[Edge]) -> DataFile {
         ("first_time", times(edges.iter().map(|edge| hour(edge) + edge.second * 1_000_000))),
         ("last_time", times(edges.iter().map(|edge| hour(edge) + edge.second * 1_000_001))),
     ];
-    encode(Table::Edges, Some(day), &[rows(Table::Edges, edges.len(), given)]).unwrap()
+    encode(Table::Edges, Some(day), &rows(Table::Edges, edges.len(), given)).unwrap()
 }
 
 /// Events with ids of their batch, latest first.
@@ -205,7 +205,7 @@ fn events(day: i64, batch: &str, count: usize) -> DataFile {
         ("batch_id", texts((0..count).map(|_| batch.to_owned()))),
         ("raw", texts((0..count).map(|number| format!("{{\"{batch}\": {number}}}")))),
     ];
-    encode(Table::Events, Some(day), &[rows(Table::Events, count, given)]).unwrap()
+    encode(Table::Events, Some(day), &rows(Table::Events, count, given)).unwrap()
 }
 
 /// Entities `(id, name, first, last)`, with times in days.
@@ -219,12 +219,12 @@ fn entities(all: &[(&str, &str, i64, i64)]) -> DataFile {
         ("first_time", times(all.iter().map(|(.., first, _)| first * MICROS_PER_DAY))),
         ("last_time", times(all.iter().map(|(.., last)| last * MICROS_PER_DAY))),
     ];
-    encode(Table::Entities, None, &[rows(Table::Entities, all.len(), given)]).unwrap()
+    encode(Table::Entities, None, &rows(Table::Entities, all.len(), given)).unwrap()
 }
 
 /// Rows of a table whose only time is the given one, in days.
 fn of_days(table: Table, column: &str, days: &[i64]) -> DataFile {
-    encode(table, None, &[rows(table, days.len(), vec![(column, times(days.iter().map(|day| day * MICROS_PER_DAY)))])]).unwrap()
+    encode(table, None, &rows(table, days.len(), vec![(column, times(days.iter().map(|day| day * MICROS_PER_DAY)))])).unwrap()
 }
 
 async fn commit(graph: &GraphLake, batch: &str, files: Vec<DataFile>) {
