@@ -53,6 +53,8 @@ const BATCH_BYTES: u64 = 2 * 1024 * 1024;
 const UNPACKED: u64 = 8;
 /// Bytes of a row group, about: one is held of each run while it is read, and one while it is written.
 const ROW_GROUP_BYTES: usize = 8 * 1024 * 1024;
+/// Parts of 10 MiB of a file that are uploaded at once.
+const PARTS_UNDER_WAY: usize = 2;
 
 /// Where a table's files are, and with what they are read.
 pub(crate) struct Source {
@@ -223,7 +225,7 @@ impl Files {
                 let name = format!("run-{}-{:05}.parquet", self.run, self.closed.len());
                 let path = self.day.map_or_else(|| name.clone(), |day| format!("date={}/{name}", date(day)));
                 let options = ArrowWriterOptions::new().with_properties(self.properties.clone()).with_skip_arrow_metadata(true);
-                let file = BufWriter::new(Arc::clone(&self.store), Path::from(path.as_str()));
+                let file = BufWriter::new(Arc::clone(&self.store), Path::from(path.as_str())).with_max_concurrency(PARTS_UNDER_WAY);
                 none.insert((path, AsyncArrowWriter::try_new_with_options(file, self.table.schema(), options)?))
             }
         };
