@@ -1,5 +1,5 @@
 //! An events file gives back what was written to it, whatever repeats.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a panic is the message")]
+#![expect(clippy::indexing_slicing, reason = "in a test, a panic is the message")]
 
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Int32Type, Int64Type};
@@ -41,7 +41,7 @@ fn event<'a>(row: usize, texts: &'a [String], raw: &'a str, numbers: (i32, u64))
     event.port = numbers.0;
     event.bytes_in = numbers.1;
     event.offset = row as u64;
-    if row % 3 == 0 {
+    if row.is_multiple_of(3) {
         event.link(Relation::AffectedBy, EntityType::S3Bucket, texts[2].as_str(), "name");
     }
     event
@@ -86,7 +86,7 @@ proptest! {
             prop_assert_eq!(read.batch_id.get(row), "batch#0-1");
             prop_assert_eq!(read.source_object.get(row), "object");
             let links: Vec<&str> = read.links.range(row).map(|index| read.links.id.get(index)).collect();
-            prop_assert_eq!(links, if row % 3 == 0 && !texts[row][2].is_empty() { vec![texts[row][2].as_str()] } else { vec![] });
+            prop_assert_eq!(links, if row.is_multiple_of(3) && !texts[row][2].is_empty() { vec![texts[row][2].as_str()] } else { vec![] });
             prop_assert!(ids.insert(read.id(row).to_owned()), "ids are unique");
         }
         prop_assert_eq!(table(&file).unwrap().num_rows(), rows);

@@ -159,10 +159,9 @@ impl GraphWriterService for FakeGraph {
             let received = Received::new(request.events).unwrap();
             let rows = received.events.rows().unwrap();
             assert!(rows.batch_id.values().all(|id| id == request.batch_id));
-            ids.extend((0..rows.len()).map(|row| match rows.has_own_id(row) {
-                false => format!("{}@{}", request.source_object, rows.offset[row]),
-                true => rows.id(row).to_owned(),
-            }));
+            let identity =
+                |row| if rows.has_own_id(row) { rows.id(row).to_owned() } else { format!("{}@{}", request.source_object, rows.offset.get(row).unwrap()) };
+            ids.extend((0..rows.len()).map(identity));
         }
         let dead_letters: Vec<_> = request.dead_letters.into_iter().map(|letter| (letter.offset, letter.reason)).collect();
         let remembered = state.answers.get(&key).copied();
