@@ -90,6 +90,11 @@ class Server:
         """The command's answer as JSON."""
         return json.loads(self.run("--output", "json", *arguments))
 
+    def processor_seconds(self):
+        """What the server has spent of its processors, in seconds."""
+        fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
     def peak_memory(self):
         """The server's peak resident memory in bytes, as the kernel counts it."""
         for line in open(f"/proc/{self.process.pid}/status"):

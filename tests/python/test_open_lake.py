@@ -117,3 +117,17 @@ def test_other_engines_read_the_same_before_and_after_merging(tmp_path, monkeypa
         assert dict(lake.both("entities", distinct)) == entities
         assert lake.both("edges", f"select {KEY}, sum(count), sum(bytes_in), min(first_time), max(last_time) from {{table}} group by {KEY}") == sums
         assert lake.both("events", "select event_id, kind, batch_id, raw from {table}") == texts
+
+
+def test_only_the_texts_of_findings_are_kept_when_told_so(tmp_path):
+    data = tmp_path / "server"
+    data.mkdir()
+    with start("ingest.batches.keep_text=false", folder=str(data)) as server:
+        fill(server, tmp_path / "logs")
+        lake = Lake(data / "data" / "lake")
+        kinds, _, numbers = statistics(server)
+        texts = dict(lake.both("events", "select kind, count(*) from {table} where raw <> '' group by kind"))
+        assert texts == {kind: count for kind, count in kinds.items() if kind in ("guardduty", "security_hub")}
+        assert lake.both("events", "select count(*) from {table} where length = 0") == [(0,)]
+        assert lake.both("findings", "select count(*) from {table} where raw = ''") == [(0,)]
+        assert numbers["findings"] > 0

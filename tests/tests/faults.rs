@@ -16,7 +16,7 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 use gumshoe_api::ingest::v1::BatchResult;
-use gumshoe_testkit::{Batch, Cli, Client, Installation, Processes, Service, Standalone, standalone::Folder};
+use gumshoe_testkit::{Batch, Cli, Client, Installation, Processes, Redis, S3, Service, Standalone, standalone::Folder};
 use gumshoe_tests::{LogFile, bulk, dump::Dump, gzip, random::Random, story};
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep};
@@ -109,6 +109,80 @@ async fn killing_any_service_in_the_middle_changes_nothing() {
         eprintln!("{what}, {:?} after the beginning", begun.elapsed());
         assert!(killed_at < batches.len(), "the kill came too late: {what}");
         assert_eq!(totals(&results), expected_totals, "{what}");
+        expected.assert_same(&Dump::of(&client, &files).await, &what);
+    }
+}
+
+/// What is killed at random points of an ingest into S3.
+#[derive(Debug, Clone, Copy)]
+enum Victim {
+    Service(Service),
+    S3,
+    Redis,
+}
+
+const VICTIMS: [Victim; 4] = [Victim::Service(Service::Ingest), Victim::Service(Service::Graph), Victim::S3, Victim::Redis];
+
+/// `GUMSHOE_TEST_CRASHES=100` for a long run.
+fn crashes() -> usize {
+    std::env::var("GUMSHOE_TEST_CRASHES").ok().and_then(|text| text.parse().ok()).unwrap_or(12)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn crashes_of_services_and_stores_under_load_lose_and_double_nothing() {
+    let seed = seed();
+    let mut random = Random::new(seed);
+    let files = bulk::generate(RECORDS, 17).await;
+    let batches = batches(&files);
+    let mut redis = Redis::start();
+    let settings = vec![
+        (Service::Ingest, "batches.commit_bytes", COMMIT_BYTES.to_owned()),
+        (Service::Ingest, "batches.in_flight_bytes", IN_FLIGHT_BYTES.to_owned()),
+        (Service::Graph, "maintenance.interval_seconds", "1".to_owned()),
+        (Service::Graph, "maintenance.min_files", "2".to_owned()),
+        (Service::Graph, "profiles.url", redis.url()),
+    ];
+    let mut processes = Processes::start(Installation { s3: Some(S3::durable().await), settings, ..Installation::default() }).await;
+    let undisturbed = client(&processes, 0).await;
+    let begun = Instant::now();
+    let expected_totals = totals(&undisturbed.send_until_acknowledged(&batches, &AtomicUsize::new(0)).await);
+    let duration = begun.elapsed();
+    let expected = Dump::of(&undisturbed, &files).await;
+
+    let (mut left, mut round) = (crashes(), 0);
+    while left > 0 {
+        round += 1;
+        let client = client(&processes, round).await;
+        let acknowledged = Arc::new(AtomicUsize::new(0));
+        let sending = {
+            let (client, batches, acknowledged) = (client.clone(), batches.clone(), Arc::clone(&acknowledged));
+            tokio::spawn(async move { client.send_until_acknowledged(&batches, &acknowledged).await })
+        };
+        let mut killed = Vec::new();
+        while left > 0 && !sending.is_finished() {
+            // Several in one ingest, at any microsecond of it.
+            sleep(Duration::from_micros(u64::try_from(random.below(usize::try_from(duration.as_micros()).unwrap() / 2)).unwrap())).await;
+            if sending.is_finished() {
+                break;
+            }
+            left -= 1;
+            let victim = VICTIMS[random.below(VICTIMS.len())];
+            killed.push((victim, acknowledged.load(Ordering::Relaxed)));
+            match victim {
+                Victim::Service(service) => processes.kill(service),
+                Victim::S3 => processes.s3.as_mut().unwrap().kill(),
+                Victim::Redis => redis.kill(),
+            }
+            sleep(Duration::from_millis(u64::try_from(random.below(400)).unwrap())).await;
+            match victim {
+                Victim::Service(service) => processes.restart(service).await,
+                Victim::S3 => processes.s3.as_mut().unwrap().restart().await,
+                Victim::Redis => redis.restart(),
+            }
+        }
+        let what = format!("killed after so many of {} batches: {killed:?}, round {round} of seed {seed}", batches.len());
+        eprintln!("{what}, {:?} after the beginning", begun.elapsed());
+        assert_eq!(totals(&sending.await.unwrap()), expected_totals, "{what}");
         expected.assert_same(&Dump::of(&client, &files).await, &what);
     }
 }

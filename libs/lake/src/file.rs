@@ -1,14 +1,25 @@
 //! Rows to Parquet, with the statistics that Delta prunes by.
 
-use arrow::{array::RecordBatch, datatypes::SchemaRef};
+use std::sync::Arc;
+
+use arrow::{
+    array::{Array, ArrayRef, RecordBatch},
+    datatypes::SchemaRef,
+};
 use bytes::Bytes;
+use gumshoe_records::coded;
 use parquet::{
-    arrow::arrow_writer::{ArrowWriter, ArrowWriterOptions},
+    arrow::{
+        ArrowSchemaConverter,
+        arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves},
+    },
     basic::{Compression, ZstdLevel},
+    errors::ParquetError,
     file::{
         metadata::{ParquetMetaData, ParquetMetaDataReader},
         properties::{EnabledStatistics, WriterProperties},
         statistics::Statistics,
+        writer::SerializedFileWriter,
     },
     schema::types::ColumnPath,
 };
@@ -94,6 +105,67 @@ pub fn encode(table: Table, day: Option<i64>, rows: &RecordBatch) -> Result<Data
     let mut writer = FileWriter::new(table, day, rows.schema())?;
     writer.write(rows)?;
     writer.finish()
+}
+
+/// A column of a file.
+pub enum Column<'t> {
+    /// As the schema of the table has it.
+    Values(ArrayRef),
+    /// Texts by their numbers.
+    Coded(Vec<u32>, Box<dyn Fn(u32) -> &'t str + 't>),
+}
+
+impl std::fmt::Debug for Column<'_> {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(match self {
+            Self::Values(_) => "Values",
+            Self::Coded(..) => "Coded",
+        })
+    }
+}
+
+impl Column<'_> {
+    fn len(&self) -> usize {
+        match self {
+            Self::Values(values) => values.len(),
+            Self::Coded(keys, _) => keys.len(),
+        }
+    }
+}
+
+/// Writes columns of `table`, in its order, as one Parquet file. Rows of a table kept by day must all be of `day`.
+///
+/// # Errors
+/// [`LakeError`] when the columns do not fit the table.
+pub fn encode_columns(table: Table, day: Option<i64>, columns: &[Column<'_>]) -> Result<DataFile, LakeError> {
+    let (schema, properties) = (table.schema(), Arc::new(properties(table)?));
+    let root = ArrowSchemaConverter::new().convert(&schema)?.root_schema_ptr();
+    let mut writer = SerializedFileWriter::new(Vec::with_capacity(64 * 1024), root, Arc::clone(&properties))?;
+    let descriptors: Vec<_> = writer.schema_descr().columns().to_vec();
+    let rows = columns.first().map_or(0, Column::len);
+    let limit = properties.max_row_group_row_count().unwrap_or(rows).max(1);
+    for (index, start) in (0..rows).step_by(limit).enumerate() {
+        let length = limit.min(rows - start);
+        let mut leaves = ArrowRowGroupWriterFactory::new(&writer, Arc::clone(&schema)).create_column_writers(index)?.into_iter();
+        let mut group = writer.next_row_group()?;
+        for ((column, field), descriptor) in columns.iter().zip(schema.fields()).zip(&descriptors) {
+            let mut leaf = leaves.next().ok_or_else(|| ParquetError::General(format!("`{}` has no writer", field.name())))?;
+            match column {
+                Column::Values(values) => {
+                    compute_leaves(field, &values.slice(start, length))?.iter().try_for_each(|values| leaf.write(values))?;
+                    leaf.close()?.append_to_row_group(&mut group)?;
+                }
+                Column::Coded(keys, text) => {
+                    let keys = keys.get(start..start + length).unwrap_or_default();
+                    coded::append(keys, text, &properties, descriptor, &mut group)?;
+                }
+            }
+        }
+        group.close()?;
+    }
+    let metadata = writer.finish()?;
+    let bytes = std::mem::take(writer.inner_mut());
+    Ok(DataFile::new(table, day, bytes.into(), &metadata))
 }
 
 pub(crate) fn properties(table: Table) -> Result<WriterProperties, LakeError> {

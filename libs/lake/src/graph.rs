@@ -1,14 +1,15 @@
-//! One graph's tables: commits that count once, progress of batches, query sessions.
+//! One graph's tables: progress of batches, query sessions.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{
         Arc, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
+    time::Instant,
 };
 
-use arrow::array::AsArray;
+use arrow::{array::AsArray, record_batch::RecordBatch};
 use datafusion::{
     catalog::TableProvider,
     common::{ParamValues, ScalarValue},
@@ -18,25 +19,22 @@ use datafusion::{
 use deltalake::{
     DeltaTable, DeltaTableError,
     delta_datafusion::TableProviderBuilder,
-    kernel::{Action, Add, StructField, Transaction, engine::arrow_conversion::TryIntoKernel, transaction::CommitProperties},
+    kernel::{Action, StructField, engine::arrow_conversion::TryIntoKernel},
     operations::create::CreateBuilder,
-    protocol::{DeltaOperation, SaveMode},
+    protocol::SaveMode,
 };
-use futures::{StreamExt, future::try_join_all};
+use futures::StreamExt;
 use gumshoe_model::{GraphArn, Timestamp};
-use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{DataFile, LakeError, Table, store::Store, table::timestamp};
+use crate::{LakeError, Table, commit::Foreign, store::Store};
 
 /// The application of maintenance's own transactions; no batch has this id.
 pub(crate) const MAINTENANCE: &str = "gumshoe.maintenance";
 /// How many of a table's last commits of batches are looked at for batches that are not in every table: more groups than that are
 /// never under way at once.
 const TAIL_COMMITS: usize = 32;
-/// How many batches are remembered a table beyond those.
-const MAX_TAIL_BATCHES: usize = 100_000;
 
 /// What became of a batch.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -60,15 +58,6 @@ pub enum Progress {
     Committed(BatchCounts),
 }
 
-/// Batches that are committed together.
-#[derive(Debug, Default)]
-pub struct Group {
-    /// The batches and what becomes of them.
-    pub batches: Vec<(String, BatchCounts)>,
-    /// Their rows. A file for [`Table::Batches`] is made by the commit itself.
-    pub files: Vec<DataFile>,
-}
-
 /// The tables of one graph.
 pub struct GraphLake {
     arn: GraphArn,
@@ -79,13 +68,18 @@ pub struct GraphLake {
     /// Held while files are merged and removed: one at a time.
     pub(crate) maintaining: Mutex<()>,
     closed: AtomicBool,
-    providers: RwLock<Vec<Arc<dyn TableProvider>>>,
+    /// What queries see, each table with its Delta version.
+    providers: RwLock<BTreeMap<Table, (u64, Arc<dyn TableProvider>)>>,
     version: AtomicU64,
-    committed: RwLock<HashMap<u128, BatchCounts>>,
+    pub(crate) committed: RwLock<HashMap<u128, BatchCounts>>,
     /// Days that have files, of tables kept by day, in the order of [`Table::ALL`].
-    days: RwLock<Vec<HashSet<i64>>>,
+    pub(crate) days: RwLock<Vec<HashSet<i64>>>,
     /// Batches in the last commits of each table, in the order of [`Table::ALL`].
-    tails: RwLock<Vec<HashSet<String>>>,
+    pub(crate) tails: RwLock<Vec<HashSet<String>>>,
+    /// Files of events that other processes committed and that the writer of this one has not looked at; none without a writer.
+    pub(crate) foreign: std::sync::Mutex<Option<Vec<Foreign>>>,
+    /// When other processes' commits were last looked for.
+    pub(crate) checked: Mutex<Option<Instant>>,
 }
 
 impl std::fmt::Debug for GraphLake {
@@ -112,16 +106,15 @@ impl GraphLake {
             committed: RwLock::default(),
             days: RwLock::default(),
             tails: RwLock::default(),
+            foreign: std::sync::Mutex::default(),
+            checked: Mutex::default(),
         };
         graph.refresh().await?;
         Ok(graph)
     }
 
-    /// Reads all tables' logs again: after a failed commit, what is in the lake may not be what was seen last.
-    ///
-    /// # Errors
-    /// [`LakeError`] when the store does not answer.
-    pub async fn refresh(&self) -> Result<(), LakeError> {
+    /// Reads all tables' logs.
+    async fn refresh(&self) -> Result<(), LakeError> {
         let (mut tails, mut days) = (Vec::new(), Vec::new());
         for slot in &self.tables {
             let mut delta = slot.lock().await;
@@ -206,7 +199,7 @@ impl GraphLake {
     pub async fn session(&self) -> Result<SessionContext, LakeError> {
         let session = self.empty_session();
         let providers = read(&self.providers).clone();
-        for (table, provider) in Table::ALL.iter().zip(providers) {
+        for (table, (_, provider)) in providers {
             session.register_table(table.name(), provider)?;
         }
         Ok(session)
@@ -247,30 +240,6 @@ impl GraphLake {
         read(&self.tails).get(table as usize).is_some_and(|tail| tail.contains(batch_id))
     }
 
-    /// Commits a group to every table, each with an application transaction a batch, and returns when all are durable.
-    /// A table that has the group's batches already is left alone, so that a retry writes only what is missing.
-    ///
-    /// A partial batch must come in a group of its own.
-    ///
-    /// # Errors
-    /// [`LakeError`] when a table could not be committed; those before it stay committed, and the group is partial.
-    pub async fn commit(&self, mut group: Group) -> Result<(), LakeError> {
-        let last_day = group.files.iter().filter(|file| file.table == Table::Events).filter_map(|file| file.day).max();
-        group.files.push(batches_file(&group.batches, last_day)?);
-        let mut files: HashMap<Table, Vec<DataFile>> = HashMap::new();
-        for file in group.files {
-            files.entry(file.table).or_default().push(file);
-        }
-        let batches: Vec<&str> = group.batches.iter().map(|(id, _)| id.as_str()).collect();
-        let [events, edges, entities, findings, dead_letters, volumes, done] = Table::ALL;
-        self.commit_table(events, files.remove(&events).unwrap_or_default(), &batches).await?;
-        let following = [edges, entities, findings, dead_letters, volumes];
-        try_join_all(following.map(|table| self.commit_table(table, files.remove(&table).unwrap_or_default(), &batches))).await?;
-        self.commit_table(done, files.remove(&done).unwrap_or_default(), &batches).await?;
-        write(&self.committed).extend(group.batches.iter().map(|(id, counts)| (hash(id), *counts)));
-        self.publish().await
-    }
-
     /// Batches whose events are in the lake, but not all that follows from them: their writer died in between.
     #[must_use]
     pub fn unfinished(&self) -> Vec<String> {
@@ -283,103 +252,61 @@ impl GraphLake {
         batches
     }
 
-    /// Commits what follows from the events of one unfinished batch. The batch stays [`Progress::Partial`]: what was not
-    /// parsed of it is known to its sender only.
-    ///
-    /// # Errors
-    /// [`LakeError`] when a table could not be committed.
-    pub async fn complete(&self, batch_id: &str, files: Vec<DataFile>) -> Result<(), LakeError> {
-        for table in [Table::Edges, Table::Entities, Table::Findings, Table::Volumes] {
-            let files = files.iter().filter(|file| file.table == table).cloned().collect();
-            self.commit_table(table, files, &[batch_id]).await?;
-        }
-        self.publish().await
-    }
-
-    async fn commit_table(&self, table: Table, files: Vec<DataFile>, batches: &[&str]) -> Result<(), LakeError> {
-        if batches.iter().all(|batch| self.is_in(table, batch)) {
-            return Ok(());
-        }
-        let Some(slot) = self.tables.get(table as usize) else { return Ok(()) };
-        // INVARIANT: one commit at a time a table, so that versions follow the order of groups.
-        let mut delta = slot.lock().await;
-        // A table without rows in this group needs no commit: there is nothing that a retry could double.
-        if !files.is_empty() {
-            if let Some(days) = write(&self.days).get_mut(table as usize) {
-                days.extend(files.iter().filter_map(|file| file.day));
-            }
-            let store = delta.object_store();
-            let actions = try_join_all(files.into_iter().map(|file| upload(Arc::clone(&store), file))).await?;
-            let transactions = batches.iter().map(|batch| Transaction::new(batch, 1)).collect();
-            // Old log files are removed by maintenance: looking for them would make each commit slower than the one before.
-            let properties = CommitProperties::default().with_application_transactions(transactions).with_cleanup_expired_logs(Some(false));
-            let operation = DeltaOperation::Write { mode: SaveMode::Append, partition_by: table.by_day().then(|| vec!["date".to_owned()]), predicate: None };
-            let snapshot = delta.snapshot()?.clone();
-            let commit = deltalake::kernel::transaction::CommitBuilder::from(properties)
-                .with_actions(actions)
-                .build(Some(&snapshot), delta.log_store(), operation)
-                .await?;
-            delta.state = Some(commit.snapshot());
-        }
-        if let Some(tail) = write(&self.tails).get_mut(table as usize) {
-            // Only batches that are not in every table matter.
-            if tail.len() > MAX_TAIL_BATCHES {
-                let committed = read(&self.committed);
-                tail.retain(|batch| !committed.contains_key(&hash(batch)));
-            }
-            tail.extend(batches.iter().map(|batch| (*batch).to_owned()));
+    /// Makes the latest commits visible to queries.
+    pub(crate) async fn publish(&self) -> Result<(), LakeError> {
+        for table in Table::ALL {
+            self.publish_table(table, &*self.table(table).await?).await?;
         }
         Ok(())
     }
 
-    /// Makes the latest commits visible to queries.
-    pub(crate) async fn publish(&self) -> Result<(), LakeError> {
-        let session = Arc::new(self.empty_session().state());
-        let mut providers: Vec<Arc<dyn TableProvider>> = Vec::new();
-        let mut version = 0;
-        for slot in &self.tables {
-            let delta = slot.lock().await;
-            let state = delta.snapshot()?;
-            version += state.version();
-            let provider = TableProviderBuilder::default()
-                .with_session(Arc::clone(&session))
-                .with_log_store(delta.log_store())
-                .with_eager_snapshot(state.snapshot().clone())
-                .build()
-                .await?;
-            providers.push(Arc::new(provider));
-        }
-        *write(&self.providers) = providers;
+    /// Makes a table visible to queries as it stands.
+    pub(crate) async fn publish_table(&self, table: Table, delta: &DeltaTable) -> Result<(), LakeError> {
+        let state = delta.snapshot()?;
+        let provider = TableProviderBuilder::default()
+            .with_session(Arc::new(self.empty_session().state()))
+            .with_log_store(delta.log_store())
+            .with_eager_snapshot(state.snapshot().clone())
+            .build()
+            .await?;
+        let mut providers = write(&self.providers);
+        providers.insert(table, (state.version(), Arc::new(provider)));
+        let version = providers.values().map(|(version, _)| version).sum::<u64>();
         self.version.fetch_max(version + 1, Ordering::AcqRel);
         Ok(())
     }
 
-    async fn read_batches(&self) -> Result<HashMap<u128, BatchCounts>, LakeError> {
+    pub(crate) async fn read_batches(&self) -> Result<HashMap<u128, BatchCounts>, LakeError> {
         let mut rows = self.sql("SELECT batch_id, events, duplicates, dead_letters FROM batches", ParamValues::List(Vec::new())).await?;
         let mut batches = HashMap::new();
         while let Some(rows) = rows.next().await.transpose()? {
-            let [ids, events, duplicates, dead_letters] = rows.columns() else { continue };
-            let ids = ids.as_string::<i32>();
-            let [events, duplicates, dead_letters] = [events, duplicates, dead_letters].map(|column| column.as_primitive::<arrow::datatypes::Int64Type>());
-            for index in 0..rows.num_rows() {
-                let [events, duplicates, dead_letters] =
-                    [events, duplicates, dead_letters].map(|column| u64::try_from(column.value(index)).unwrap_or_default());
-                batches.insert(hash(ids.value(index)), BatchCounts { events, duplicates, dead_letters });
-            }
+            batches.extend(counts_of(&rows));
         }
         Ok(batches)
     }
 }
 
-fn hash(batch_id: &str) -> u128 {
+/// What became of batches, by the hash of their ids: `batch_id`, `events`, `duplicates`, `dead_letters` in this order.
+pub(crate) fn counts_of(rows: &RecordBatch) -> Vec<(u128, BatchCounts)> {
+    let [ids, events, duplicates, dead_letters] = rows.columns() else { return Vec::new() };
+    let ids = ids.as_string::<i32>();
+    let [events, duplicates, dead_letters] = [events, duplicates, dead_letters].map(|column| column.as_primitive::<arrow::datatypes::Int64Type>());
+    let counts = |index: usize| {
+        let [events, duplicates, dead_letters] = [events, duplicates, dead_letters].map(|column| u64::try_from(column.value(index)).unwrap_or_default());
+        (hash(ids.value(index)), BatchCounts { events, duplicates, dead_letters })
+    };
+    (0..rows.num_rows()).map(counts).collect()
+}
+
+pub(crate) fn hash(batch_id: &str) -> u128 {
     xxh3_128(batch_id.as_bytes())
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
@@ -394,15 +321,23 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
     }
     let properties =
         [("delta.logRetentionDuration", "interval 1 days"), ("delta.setTransactionRetentionDuration", "interval 30 days"), ("delta.checkpointInterval", "100")];
-    let delta = CreateBuilder::new()
-        .with_log_store(log_store)
+    let create = CreateBuilder::new()
+        .with_log_store(Arc::clone(&log_store))
         .with_table_name(table.name())
         .with_comment(arn.to_string())
         .with_columns(columns.clone())
         .with_partition_columns(table.by_day().then_some("date"))
         .with_configuration(properties.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))))
-        .with_save_mode(SaveMode::Ignore)
-        .await?;
+        .with_save_mode(SaveMode::Ignore);
+    let delta = match create.await {
+        Ok(delta) => delta,
+        // Another process may have made it at the same time.
+        Err(error) => {
+            let mut delta = DeltaTable::new(log_store);
+            delta.load().await.map_err(|_| error)?;
+            delta
+        }
+    };
     // A table of an older version gets the columns that came later.
     let known = delta.snapshot()?.schema();
     let missing: Vec<StructField> = columns.into_iter().filter(|column| known.field(column.name()).is_none()).collect();
@@ -423,7 +358,7 @@ pub(crate) async fn arn_of(store: &Store, folder: &str) -> Result<Option<GraphAr
 }
 
 /// The batches named by the application transactions of a table's last commits; those of maintenance are passed over.
-async fn tail(table: &DeltaTable) -> Result<HashSet<String>, LakeError> {
+pub(crate) async fn tail(table: &DeltaTable) -> Result<HashSet<String>, LakeError> {
     let mut batches = HashSet::new();
     let latest = table.snapshot()?.version();
     let log_store = table.log_store();
@@ -446,7 +381,7 @@ async fn tail(table: &DeltaTable) -> Result<HashSet<String>, LakeError> {
     Ok(batches)
 }
 
-fn days_of(table: &DeltaTable) -> Result<HashSet<i64>, LakeError> {
+pub(crate) fn days_of(table: &DeltaTable) -> Result<HashSet<i64>, LakeError> {
     Ok(table.snapshot()?.log_data().iter().filter_map(|file| day_of_path(&file.path())).collect())
 }
 
@@ -458,43 +393,4 @@ pub(crate) fn day_of_path(path: &str) -> Option<i64> {
 /// A day as its partition is named.
 pub(crate) fn date(day: i64) -> String {
     Timestamp(day.saturating_mul(gumshoe_model::time::MICROS_PER_DAY)).to_chrono().format("%Y-%m-%d").to_string()
-}
-
-async fn upload(store: Arc<dyn ObjectStore>, file: DataFile) -> Result<Action, LakeError> {
-    let date = file.day.map(date);
-    let name = format!("part-{}.parquet", uuid::Uuid::now_v7());
-    let path = date.as_ref().map_or_else(|| name.clone(), |date| format!("date={date}/{name}"));
-    let size = i64::try_from(file.bytes.len()).unwrap_or(i64::MAX);
-    store.put(&Path::from(path.as_str()), PutPayload::from_bytes(file.bytes)).await?;
-    Ok(Action::Add(Add {
-        path,
-        partition_values: date.map(|date| ("date".to_owned(), Some(date))).into_iter().collect(),
-        size,
-        modification_time: chrono::Utc::now().timestamp_millis(),
-        data_change: true,
-        stats: Some(file.statistics),
-        ..Add::default()
-    }))
-}
-
-/// The file of a group's batches; `last_day` is the last day of their events.
-fn batches_file(batches: &[(String, BatchCounts)], last_day: Option<i64>) -> Result<DataFile, LakeError> {
-    use arrow::array::{ArrayRef, Date32Array, Int64Array, RecordBatch, StringArray, TimestampMicrosecondArray};
-    let count = |get: fn(&BatchCounts) -> u64| Arc::new(batches.iter().map(|(_, counts)| i64::try_from(get(counts)).ok()).collect::<Int64Array>()) as ArrayRef;
-    let now = chrono::Utc::now().timestamp_micros();
-    let times = TimestampMicrosecondArray::from_value(now, batches.len()).with_timezone("UTC");
-    debug_assert_eq!(arrow::array::Array::data_type(&times), &timestamp());
-    let last_days: Date32Array = batches.iter().map(|_| last_day.and_then(|day| i32::try_from(day).ok())).collect();
-    let rows = RecordBatch::try_new(
-        Table::Batches.schema(),
-        vec![
-            Arc::new(StringArray::from_iter_values(batches.iter().map(|(id, _)| id))),
-            count(|counts| counts.events),
-            count(|counts| counts.duplicates),
-            count(|counts| counts.dead_letters),
-            Arc::new(times),
-            Arc::new(last_days),
-        ],
-    )?;
-    crate::encode(Table::Batches, None, &rows)
 }

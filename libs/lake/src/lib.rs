@@ -4,12 +4,14 @@
 //! |---|---|
 //! | [`table`] | the tables and their columns (documented for readers in `docs/lake.md`) |
 //! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
-//! | [`graph`] | one graph's tables: commits, progress of batches, query sessions |
+//! | [`graph`] | one graph's tables: progress of batches, query sessions |
+//! | [`commit`] | batches into every table, each once, whichever process writes |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
 //!
 //! Only this crate knows Delta Lake and DataFusion's table providers.
 
+pub mod commit;
 pub mod file;
 pub mod graph;
 pub mod maintenance;
@@ -26,13 +28,14 @@ use datafusion::execution::{
 use gumshoe_model::GraphArn;
 use tokio::sync::Mutex;
 
+pub use commit::{Alone, Claims, Group, Staged};
 pub use datafusion::{
     common::{ParamValues, ScalarValue},
     error::DataFusionError,
     execution::SendableRecordBatchStream,
 };
-pub use file::{DataFile, FileWriter, encode};
-pub use graph::{BatchCounts, GraphLake, Group, Progress};
+pub use file::{Column, DataFile, FileWriter, encode, encode_columns};
+pub use graph::{BatchCounts, GraphLake, Progress};
 pub use maintenance::{Fence, Layout};
 pub use store::LakeConfig;
 pub use table::Table;
@@ -63,6 +66,9 @@ pub enum LakeError {
     /// The object store failed; try again.
     #[error("object store failed")]
     Store(#[from] object_store::Error),
+    /// Another process committed one of the batches, or an event of theirs, first: nothing more of them was committed.
+    #[error("another process committed a batch or an event first")]
+    Overtaken,
     /// Another process maintains the graph: nothing was committed.
     #[error("another process maintains the graph")]
     Superseded,

@@ -92,24 +92,6 @@ pub struct Vacuumed {
 }
 
 impl GraphLake {
-    /// Sees what other processes have committed.
-    ///
-    /// # Errors
-    /// [`LakeError`] when the store does not answer.
-    pub async fn catch_up(&self) -> Result<(), LakeError> {
-        let mut moved = false;
-        for table in Table::ALL {
-            let mut delta = self.table(table).await?;
-            let before = delta.version();
-            delta.update_state().await?;
-            if delta.version() != before {
-                moved = true;
-                self.note_days(table, &delta)?;
-            }
-        }
-        if moved { self.publish().await } else { Ok(()) }
-    }
-
     /// Merges files until no level of any table has too many. Rows stay what they are, but edges of one key become one row,
     /// and so do entities.
     ///
@@ -213,12 +195,11 @@ impl GraphLake {
             let delta = {
                 let mut delta = self.table(table).await?;
                 // INVARIANT: a file that another process has committed is seen as in use.
-                delta.update_state().await?;
+                self.follow(table, &mut delta).await?;
                 let log_files = deltalake::checkpoints::cleanup_metadata(&delta, None).await?;
                 if log_files > 0 {
                     // The snapshot may refer to what was deleted.
-                    delta.state = None;
-                    delta.load().await?;
+                    self.reload(table, &mut delta).await?;
                 }
                 done.log_files += count(log_files);
                 delta.clone()
@@ -286,7 +267,7 @@ impl GraphLake {
     async fn replace(&self, table: Table, removed: &[File], added: &[Written], change: Change, fence: &dyn Fence) -> Result<(), LakeError> {
         // INVARIANT: one commit at a time a table, as for batches.
         let mut delta = self.table(table).await?;
-        delta.update_state().await?;
+        self.follow(table, &mut delta).await?;
         let state = delta.snapshot()?.clone();
         let present: HashSet<String> = state.log_data().iter().map(|view| view.path().into_owned()).collect();
         if !removed.iter().all(|file| present.contains(&file.path)) {
@@ -312,7 +293,8 @@ impl GraphLake {
         let fence = Transaction::new(MAINTENANCE, now.timestamp_micros());
         let properties = CommitProperties::default().with_application_transaction(fence).with_cleanup_expired_logs(Some(false));
         let commit = CommitBuilder::from(properties).with_actions(actions).build(Some(&state), delta.log_store(), operation).await;
-        delta.state = Some(commit.map_err(superseded)?.snapshot());
+        let commit = commit.map_err(superseded)?;
+        self.advance(table, &mut delta, commit.snapshot()).await?;
         if data_change { self.note_days(table, &delta) } else { Ok(()) }
     }
 }

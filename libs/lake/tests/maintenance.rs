@@ -18,7 +18,7 @@ use arrow::{
 };
 use async_trait::async_trait;
 use futures::StreamExt as _;
-use gumshoe_lake::{BatchCounts, DataFile, Fence, GraphLake, Group, Lake, LakeError, Layout, ParamValues, Progress, Table, encode};
+use gumshoe_lake::{Alone, BatchCounts, DataFile, Fence, GraphLake, Group, Lake, LakeError, Layout, ParamValues, Progress, Table, encode};
 use gumshoe_model::{
     GraphArn, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
@@ -229,7 +229,8 @@ fn of_days(table: Table, column: &str, days: &[i64]) -> DataFile {
 
 async fn commit(graph: &GraphLake, batch: &str, files: Vec<DataFile>) {
     let counts = BatchCounts { events: 1, ..BatchCounts::default() };
-    graph.commit(Group { batches: vec![(batch.to_owned(), counts)], files }).await.unwrap();
+    let group = Group { batches: vec![(batch.to_owned(), counts)], files };
+    graph.commit(&graph.stage(group).await.unwrap(), &Alone).await.unwrap();
 }
 
 /// The rows of a query as text.

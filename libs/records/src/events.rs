@@ -2,7 +2,7 @@
 //!
 //! | module | holds |
 //! |---|---|
-//! | [`write`](mod@write), `constant` | events to a file |
+//! | [`write`](mod@write), `texts`, `constant` | events to a file |
 //! | [`rows`] | a file, or rows of the lake, to events |
 //!
 //! The columns are documented for readers in `docs/lake.md`.
@@ -20,13 +20,14 @@ use parquet::{
 
 mod constant;
 pub mod rows;
+mod texts;
 pub mod write;
 
 pub use rows::{EventBatch, EventRows, Received, TextColumn, table};
 pub use write::EventsWriter;
 
 /// Text columns whose values repeat, in the order in which a row is written.
-const TEXTS: [&str; 23] = [
+const TEXTS: [&str; 21] = [
     "kind",
     "account",
     "region",
@@ -48,8 +49,6 @@ const TEXTS: [&str; 23] = [
     "flow",
     "corrects",
     "source_object",
-    "event_id",
-    "raw",
 ];
 /// Signed 64-bit columns, in the order in which a row is written.
 const LONGS: [&str; 6] = ["bytes_in", "bytes_out", "packets_in", "packets_out", "offset", "length"];
@@ -132,5 +131,5 @@ pub fn properties() -> Result<WriterProperties, ParquetError> {
 #[must_use]
 pub fn weight(event: &Event<'_>) -> usize {
     let links: usize = event.links.iter().map(|link| 16 + link.entity.id.len() + link.name.len()).sum();
-    256 + write::texts(event).iter().map(|text| text.len()).sum::<usize>() + links
+    256 + write::texts(event).iter().map(|text| text.len()).sum::<usize>() + event.id.len() + event.raw.len() + links
 }

@@ -30,6 +30,7 @@
 //! | `cloudtrail`, `flow`, `flow_parquet`, `guardduty`, `securityhub`, `kubernetes` | a record to an event |
 //! | `json`, `arn`, `address` | lenient fields; names and addresses made canonical |
 //! | [`events`] | events as a Parquet file |
+//! | [`coded`] | columns of texts that repeat, written without looking at each |
 
 use std::io;
 
@@ -38,6 +39,7 @@ use gumshoe_model::{DeadLetter, Event};
 mod address;
 mod arn;
 mod cloudtrail;
+pub mod coded;
 mod detect;
 mod engine;
 pub mod events;

@@ -11,6 +11,7 @@
 //! | [`token`] | the internal principal token and the caller it names |
 //! | [`status`] | the one place where gRPC statuses are made |
 //! | [`page`] | sealed page tokens |
+//! | [`store`] | SQLite or Postgres by URL, schemas, what drivers' errors mean |
 //! | [`shutdown`] | the switch that ends a process in order |
 //! | [`clock`] | where the time comes from |
 
@@ -24,6 +25,7 @@ pub mod process;
 pub mod server;
 pub mod shutdown;
 pub mod status;
+pub mod store;
 pub mod telemetry;
 pub mod token;
 

@@ -38,6 +38,7 @@ pub use command::Cli;
 pub use keys::Keys;
 pub use postgres::PostgresDatabase;
 pub use process::Process;
+pub use redis::Redis;
 pub use s3::S3;
 pub use services::{Installation, Processes, Service};
 pub use standalone::Standalone;

@@ -1,6 +1,6 @@
 //! The Redis server of the tests. Tests share it: their graphs have ids that no other has.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -9,7 +9,10 @@ use tokio::{
 };
 use url::Url;
 
-use crate::environment;
+use crate::{
+    environment,
+    process::{Process, free_port},
+};
 
 /// Where Redis is.
 ///
@@ -30,4 +33,47 @@ pub async fn url() -> Url {
         Ok(Ok(_)) => url,
         problem => panic!("tests need a Redis server; start one or set GUMSHOE_TEST_REDIS (now `{text}`): {problem:?}"),
     }
+}
+
+/// A Redis server of its own, that can be killed and started again, empty.
+#[derive(Debug)]
+pub struct Redis {
+    port: u16,
+    // Dropped in this order: the process's log lies in the folder.
+    process: Process,
+    folder: tempfile::TempDir,
+}
+
+impl Redis {
+    /// Starts a server.
+    ///
+    /// # Panics
+    /// When there is no `redis-server` in `PATH`.
+    #[must_use]
+    pub fn start() -> Self {
+        let (port, folder) = (free_port(), tempfile::tempdir().unwrap());
+        let process = serve(port, folder.path());
+        Self { port, process, folder }
+    }
+
+    /// Its address.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}/0", self.port)
+    }
+
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts it again, with nothing in it.
+    pub fn restart(&mut self) {
+        self.process = serve(self.port, self.folder.path());
+    }
+}
+
+fn serve(port: u16, folder: &Path) -> Process {
+    let arguments = ["--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--port", &port.to_string()];
+    Process::start("redis", Path::new("redis-server"), arguments, [], &folder.join("redis.log"))
 }

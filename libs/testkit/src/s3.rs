@@ -1,4 +1,4 @@
-//! An S3 server of its own: moto, killed with the test.
+//! An S3 server of its own: moto, or one over a folder that can be killed and started again.
 
 use std::{path::Path, time::Duration};
 
@@ -8,7 +8,7 @@ use url::Url;
 
 use crate::{
     environment,
-    process::{Process, free_port},
+    process::{Process, binary, free_port},
 };
 
 /// Credentials that the server accepts, as it accepts any.
@@ -23,13 +23,53 @@ pub const REGION: &str = "us-east-1";
 pub struct S3 {
     endpoint: Url,
     http: reqwest::Client,
+    /// Whether it keeps its objects in the folder.
+    durable: bool,
     // Dropped in this order: the process's log lies in the folder.
-    _process: Process,
-    _folder: tempfile::TempDir,
+    process: Process,
+    folder: tempfile::TempDir,
 }
 
 impl S3 {
-    /// Starts a server.
+    /// Starts a server that keeps its objects in a folder: the library `s3s-fs`, with conditional writes.
+    ///
+    /// # Panics
+    /// When it is not built or does not start.
+    pub async fn durable() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::create_dir(folder.path().join("buckets")).unwrap();
+        let port = free_port();
+        let process = serve_folder(port, folder.path());
+        let endpoint: Url = format!("http://127.0.0.1:{port}").parse().unwrap();
+        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        let mut s3 = Self { endpoint, http, durable: true, process, folder };
+        s3.until_answering().await;
+        s3
+    }
+
+    /// Kills a durable server with SIGKILL.
+    pub fn kill(&mut self) {
+        self.process.kill();
+    }
+
+    /// Starts a durable server that was killed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub async fn restart(&mut self) {
+        self.process = serve_folder(self.endpoint.port().unwrap(), self.folder.path());
+        self.until_answering().await;
+    }
+
+    async fn until_answering(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        while self.http.get(self.endpoint.clone()).send().await.is_err() {
+            assert!(self.process.has_ended().is_none() && Instant::now() < end, "the S3 server does not answer\n{}", self.process.log());
+            sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Starts moto's server.
     ///
     /// # Panics
     /// When moto is not installed or does not start.
@@ -49,7 +89,7 @@ impl S3 {
             assert!(Instant::now() < end, "`{program}` does not answer\n{}", process.log());
             sleep(Duration::from_millis(50)).await;
         }
-        Self { endpoint, http, _process: process, _folder: folder }
+        Self { endpoint, http, durable: false, process, folder }
     }
 
     /// Where it is.
@@ -63,10 +103,14 @@ impl S3 {
     /// # Panics
     /// When the server refuses.
     pub async fn create_bucket(&self, name: &str) {
-        self.put(name, Bytes::new()).await;
+        if self.durable {
+            std::fs::create_dir(self.folder.path().join("buckets").join(name)).unwrap();
+        } else {
+            self.put(name, Bytes::new()).await;
+        }
     }
 
-    /// Puts an object: `bucket/key`.
+    /// Puts an object into moto: `bucket/key`.
     ///
     /// # Panics
     /// When the server refuses.
@@ -81,4 +125,9 @@ impl S3 {
             .unwrap();
         assert!(answer.status().is_success(), "PUT {path}: {}", answer.status());
     }
+}
+
+fn serve_folder(port: u16, folder: &Path) -> Process {
+    let arguments = [port.to_string(), folder.join("buckets").display().to_string()];
+    Process::start("s3", &binary("gumshoe-test-s3"), arguments, [], &folder.join("s3.log"))
 }

@@ -3,9 +3,9 @@
 //! A duplicate has the time of its original, so ids are kept by hour: the hours in use in memory, the others in the lake,
 //! from where an hour is read back when an event of it arrives.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
-use arrow::{array::AsArray, datatypes::TimestampMicrosecondType};
+use arrow::{array::AsArray, datatypes::TimestampMicrosecondType, record_batch::RecordBatch};
 use futures::StreamExt;
 use gumshoe_lake::{GraphLake, LakeError, ParamValues, Table};
 use gumshoe_model::{Hour, Timestamp};
@@ -25,10 +25,15 @@ pub(crate) fn number(id: &str) -> u128 {
     xxh3_128(id.as_bytes())
 }
 
+/// Loads for which an hour stays at least: more groups are never under way, and what they bring is not in the lake yet.
+const LOADS_UNDER_WAY: u64 = 32;
+
 /// Ids of the events that a graph has.
 #[derive(Debug)]
 pub(crate) struct Known {
     hours: HashMap<i64, (Ids, u64)>,
+    /// New ones of each group that is under way, oldest group first.
+    claimed: VecDeque<Vec<u128>>,
     size: usize,
     limit: usize,
     clock: u64,
@@ -37,7 +42,7 @@ pub(crate) struct Known {
 impl Known {
     /// Keeps about `limit` ids (24 bytes each) in memory.
     pub(crate) fn new(limit: usize) -> Self {
-        Self { hours: HashMap::new(), size: 0, limit, clock: 0 }
+        Self { hours: HashMap::new(), claimed: VecDeque::new(), size: 0, limit, clock: 0 }
     }
 
     /// Forgets everything; the lake knows.
@@ -78,16 +83,37 @@ impl Known {
         );
         let mut rows = lake.sql(&sql, ParamValues::List(Vec::new())).await?;
         while let Some(rows) = rows.next().await.transpose()? {
-            let [times, ids] = rows.columns() else { continue };
-            let (times, ids) = (times.as_primitive::<TimestampMicrosecondType>(), ids.as_string::<i32>());
-            for (time, id) in times.values().iter().zip(ids.iter().flatten()) {
-                let hour = Timestamp(*time).hour().0;
+            for (hour, id) in ids_of(&rows) {
                 if hours.binary_search(&hour).is_ok() {
-                    self.insert(hour, number(id));
+                    self.insert(hour, id);
                 }
             }
         }
         Ok(())
+    }
+
+    /// Notes the new ids of a group that is under way from now on.
+    pub(crate) fn claim(&mut self, ids: Vec<u128>) {
+        self.claimed.push_back(ids);
+    }
+
+    /// Notes that the oldest group is under way no more.
+    pub(crate) fn release(&mut self) {
+        self.claimed.pop_front();
+    }
+
+    /// Adds events that another process committed (`time`, `event_id`); whether no group under way has one of them.
+    pub(crate) fn admit(&mut self, events: &[RecordBatch]) -> bool {
+        let claimed: Ids = self.claimed.iter().flatten().copied().collect();
+        let mut admitted = true;
+        for (hour, id) in events.iter().flat_map(ids_of) {
+            admitted &= !claimed.contains(&id);
+            // Of an hour that is not here, the lake knows all.
+            if self.hours.contains_key(&hour) {
+                self.insert(hour, id);
+            }
+        }
+        admitted
     }
 
     /// Adds an id; false if it was there.
@@ -97,12 +123,23 @@ impl Known {
         new
     }
 
-    /// Drops the hours not used for longest until the rest fits; hours of the latest [`Self::load`] stay.
+    /// Drops the hours not used for longest until the rest fits; hours of groups under way stay.
     pub(crate) fn shrink(&mut self) {
         while self.size > self.limit {
-            let oldest = self.hours.iter().filter(|(_, (_, used))| *used < self.clock).min_by_key(|(_, (_, used))| *used).map(|(hour, _)| *hour);
+            let oldest =
+                self.hours.iter().filter(|(_, (_, used))| used + LOADS_UNDER_WAY < self.clock).min_by_key(|(_, (_, used))| *used).map(|(hour, _)| *hour);
             let Some((ids, _)) = oldest.and_then(|hour| self.hours.remove(&hour)) else { break };
             self.size -= ids.len();
         }
     }
+}
+
+/// Hours and ids of rows with the columns `time` and `event_id`.
+fn ids_of(rows: &RecordBatch) -> impl Iterator<Item = (i64, u128)> {
+    let columns = match rows.columns() {
+        [times, ids] => times.as_primitive_opt::<TimestampMicrosecondType>().zip(ids.as_string_opt::<i32>()),
+        _ => None,
+    };
+    let pairs = columns.into_iter().flat_map(|(times, ids)| times.values().iter().zip(ids));
+    pairs.filter_map(|(time, id)| Some((Timestamp(*time).hour().0, number(id?))))
 }

@@ -58,11 +58,6 @@ impl<'a> Texts<'a> {
     pub(crate) fn len(&self) -> usize {
         self.texts.len()
     }
-
-    /// All texts, by number.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
-        self.texts.iter().map(|text| &**text)
-    }
 }
 
 /// An entity by type and id.

@@ -214,7 +214,7 @@ fn micros(duration: Duration) -> i64 {
 #[cfg(test)]
 mod tests {
     use async_trait::async_trait;
-    use gumshoe_lake::{BatchCounts, GraphLake, Group};
+    use gumshoe_lake::{Alone, BatchCounts, GraphLake, Group};
     use gumshoe_runtime::FixedClock;
 
     use super::*;
@@ -255,7 +255,8 @@ mod tests {
             let graph = self.lake.graph(&self.graph).await.unwrap();
             for number in 0..3 {
                 let counts = BatchCounts { events: 1, ..BatchCounts::default() };
-                graph.commit(Group { batches: vec![(format!("{name}-{number}"), counts)], files: Vec::new() }).await.unwrap();
+                let group = Group { batches: vec![(format!("{name}-{number}"), counts)], files: Vec::new() };
+                graph.commit(&graph.stage(group).await.unwrap(), &Alone).await.unwrap();
             }
             graph
         }

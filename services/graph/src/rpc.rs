@@ -86,6 +86,7 @@ impl Graph {
     async fn open<T>(&self, request: &Request<T>, arn: impl Fn(&T) -> &str) -> Result<(GraphArn, Arc<GraphLake>), Status> {
         let graph = Caller::of(request)?.require_graph(arn(request.get_ref()))?;
         let lake = self.lake.graph(&graph).await.map_err(rows::failure)?;
+        lake.freshen().await.map_err(rows::failure)?;
         Ok((graph, lake))
     }
 

@@ -5,6 +5,7 @@
 
 use async_trait::async_trait;
 use gumshoe_model::Timestamp;
+use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
 
@@ -28,6 +29,22 @@ pub enum StoreError {
     /// The database answered with something that should not be.
     #[error("the database failed")]
     Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::SchemaVersion { expected, found } => Self::SchemaVersion { expected, found },
+            DatabaseError::Unavailable(source) => Self::Unavailable(source),
+            DatabaseError::Taken(source) | DatabaseError::Missing(source) | DatabaseError::Fault(source) => Self::Fault(source),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
 }
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method.

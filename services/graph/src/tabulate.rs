@@ -7,13 +7,12 @@ use std::{
 
 use arrow::{
     array::{
-        ArrayRef, AsArray, BooleanArray, DictionaryArray, Float64Array, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray, StringBuilder,
-        StructArray, TimestampMicrosecondArray,
+        ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray, StringBuilder, StructArray,
+        TimestampMicrosecondArray,
     },
     buffer::OffsetBuffer,
     compute::take_record_batch,
-    datatypes::{DataType, Field, UInt8Type, UInt32Type},
-    error::ArrowError,
+    datatypes::{DataType, Field, UInt32Type},
 };
 use bytes::Bytes;
 use gumshoe_api::graph::v1::DeadLetterRecord;
@@ -75,13 +74,6 @@ pub(crate) fn events(parts: &[Part<'_>], files: &[&Bytes]) -> Result<Vec<DataFil
         finished.push(writer.finish()?);
     }
     Ok(finished)
-}
-
-/// Codes as the names they stand for: 0 is none, 1 the first.
-fn names(codes: &ArrayRef, names: impl Iterator<Item = &'static str>) -> Result<ArrayRef, ArrowError> {
-    let codes = codes.as_primitive_opt::<UInt8Type>().ok_or_else(|| ArrowError::SchemaError("codes are not bytes".to_owned()))?;
-    let values = StringArray::from_iter_values(std::iter::once("").chain(names));
-    Ok(Arc::new(DictionaryArray::try_new(codes.clone(), Arc::new(values))?))
 }
 
 /// The file of entities; `None` if there are none.

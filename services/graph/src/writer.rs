@@ -13,9 +13,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use arrow::record_batch::RecordBatch;
+use async_trait::async_trait;
 use gumshoe_api::graph::v1::DeadLetterRecord;
 use gumshoe_enrich::Places;
-use gumshoe_lake::{BatchCounts, DataFile, GraphLake, Group, LakeError, Progress, Table};
+use gumshoe_lake::{BatchCounts, Claims, DataFile, GraphLake, Group, LakeError, Progress, Staged, Table};
 use gumshoe_model::Timestamp;
 use gumshoe_records::events::{EventRows, Received};
 use hashbrown::HashSet;
@@ -76,6 +78,10 @@ pub enum WriteError {
     Aborted,
 }
 
+fn failed(error: LakeError) -> WriteError {
+    WriteError::Lake(Arc::new(error))
+}
+
 type Reply = oneshot::Sender<Result<Committed, WriteError>>;
 
 /// The line of one graph.
@@ -93,6 +99,7 @@ impl Writer {
         let (batches, received) = mpsc::channel(GROUP_BATCHES);
         let (groups, prepared) = mpsc::channel(16);
         let (ending, ended) = watch::channel(());
+        lake.begin_writing();
         let line = Arc::new(Line { lake, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
         tokio::spawn(Arc::clone(&line).group(received, groups).in_current_span());
         tokio::spawn(line.commit(prepared, ending).in_current_span());
@@ -128,7 +135,7 @@ impl Writer {
 struct Prepared {
     epoch: u64,
     ids: Vec<String>,
-    files: JoinHandle<Result<Group, LakeError>>,
+    files: JoinHandle<Result<Staged, WriteError>>,
     _permit: OwnedSemaphorePermit,
 }
 
@@ -219,13 +226,18 @@ impl Line {
                 Ok(keeps) => keeps,
                 Err(error) => {
                     self.known.lock().await.clear();
-                    self.answer(&ids, &Err(WriteError::Lake(Arc::new(error))));
+                    self.answer(&ids, &Err(failed(error)));
                     continue;
                 }
             };
             let places = Arc::clone(&self.places);
             let now = Timestamp(chrono::Utc::now().timestamp_micros());
-            let files = tokio::task::spawn_blocking(move || prepare(&group, keeps, &places, now));
+            let lake = Arc::clone(&self.lake);
+            let files = tokio::spawn(async move {
+                let prepared = tokio::task::spawn_blocking(move || prepare(&group, keeps, &places, now)).await;
+                let prepared = prepared.map_err(|_| WriteError::Aborted)?.map_err(failed)?;
+                lake.stage(prepared).await.map_err(failed)
+            });
             if groups.send(Prepared { epoch, ids, files, _permit: permit }).await.is_err() {
                 return;
             }
@@ -281,7 +293,7 @@ impl Line {
             }
         }
         known.load(&self.lake, &hours).await?;
-        let mut keeps = Vec::with_capacity(group.len());
+        let (mut keeps, mut claimed) = (Vec::with_capacity(group.len()), Vec::new());
         for (batch, rows) in group.iter().zip(&batches) {
             let Some(rows) = rows else {
                 keeps.push(Vec::new());
@@ -292,12 +304,19 @@ impl Line {
             if self.lake.is_in(Table::Events, &batch.id) {
                 own = Some(self.lake.event_ids(&batch.id).await?.iter().map(|id| number(id)).collect());
             }
-            let is_new = |(row, time): (usize, &i64)| match &mut own {
+            let mut is_new = |(row, time): (usize, &i64)| match &mut own {
                 Some(own) => own.remove(&number(rows.id(row))),
-                None => !rows.has_own_id(row) || known.insert(Timestamp(*time).hour().0, number(rows.id(row))),
+                None if rows.has_own_id(row) => {
+                    let id = number(rows.id(row));
+                    let new = known.insert(Timestamp(*time).hour().0, id);
+                    claimed.extend(new.then_some(id));
+                    new
+                }
+                None => true,
             };
-            keeps.push(rows.time.iter().enumerate().map(is_new).collect());
+            keeps.push(rows.time.iter().enumerate().map(&mut is_new).collect());
         }
+        known.claim(claimed);
         known.shrink();
         Ok(keeps)
     }
@@ -306,29 +325,37 @@ impl Line {
     async fn commit(self: Arc<Self>, mut prepared: mpsc::Receiver<Prepared>, _ending: watch::Sender<()>) {
         while let Some(next) = prepared.recv().await {
             let group = match next.files.await {
-                Ok(Ok(group)) => Ok(group),
-                Ok(Err(error)) => Err(WriteError::Lake(Arc::new(error))),
+                Ok(group) => group,
                 Err(_) => Err(WriteError::Aborted),
             };
             let current = next.epoch == self.epoch.load(Ordering::Acquire);
             let result = match group {
                 Ok(_) if !current => Err(WriteError::Aborted),
                 Ok(group) => {
-                    let counts = group.batches.iter().map(|(_, counts)| *counts).collect();
-                    self.lake.commit(group).await.map(|()| counts).map_err(|error| WriteError::Lake(Arc::new(error)))
+                    let counts = group.batches().iter().map(|(_, counts)| *counts).collect();
+                    self.lake.commit(&group, &*self).await.map(|()| counts).map_err(failed)
                 }
                 Err(error) => Err(error),
             };
+            self.known.lock().await.release();
             if current && let Err(error) = &result {
                 tracing::warn!(error = error as &dyn std::error::Error, graph = %self.lake.arn(), "a group was not committed");
                 self.epoch.fetch_add(1, Ordering::AcqRel);
                 self.known.lock().await.clear();
-                if let Err(error) = self.lake.refresh().await {
+                // What is in the lake may not be what was seen last.
+                if let Err(error) = self.lake.catch_up().await {
                     tracing::warn!(error = &error as &dyn std::error::Error, "the lake could not be read again");
                 }
             }
             self.answer(&next.ids, &result);
         }
+    }
+}
+
+#[async_trait]
+impl Claims for Line {
+    async fn admit(&self, events: &[RecordBatch]) -> bool {
+        self.known.lock().await.admit(events)
     }
 }
 

@@ -54,13 +54,14 @@ pub struct Batches {
     committer: Committer,
     accounts: Accounts,
     commit_bytes: usize,
+    keep_text: bool,
 }
 
 impl Batches {
     /// Commits through `channel`, in calls that `signer` signs, what `accounts` lets in.
     #[must_use]
     pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, accounts: Accounts, config: &config::Batches) -> Self {
-        Self { committer: Committer::new(channel, signer, config), accounts, commit_bytes: config.commit_bytes }
+        Self { committer: Committer::new(channel, signer, config), accounts, commit_bytes: config.commit_bytes, keep_text: config.keep_text }
     }
 
     /// Reads `input` to its end and returns when all of it is durable. `slot` is given back when it has been read.
@@ -164,7 +165,7 @@ impl Cutter {
             commit_bytes: batches.commit_bytes,
             parts,
             source_object: batch.source_object.clone(),
-            events: EventsWriter::new(&batch.id),
+            events: EventsWriter::new(&batch.id).keep_text(batches.keep_text),
             dead_letters: Vec::new(),
             dead_letter_bytes: 0,
             cut: 0,

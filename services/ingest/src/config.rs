@@ -93,6 +93,9 @@ pub struct Batches {
     /// Bytes of parts, compressed, that may be on their way to the graph at once, over all batches. The more there are, the more of
     /// their edges are the same and written once. Default 16 MiB.
     pub in_flight_bytes: usize,
+    /// Whether the text of records is kept in the lake; that of findings always is. Without it there is less to store and nothing to
+    /// show of a record but its fields and where it came from. Default true.
+    pub keep_text: bool,
     /// How long a part is sent again while the graph service does not answer, before the batch fails. Default 60.
     pub commit_patience_seconds: u64,
     /// Longest one call to the graph service may take. Default 60.
@@ -111,6 +114,7 @@ impl Default for Batches {
         Self {
             commit_bytes: 24 << 20,
             in_flight_bytes: 16 << 20,
+            keep_text: true,
             commit_patience_seconds: 60,
             commit_timeout_seconds: 60,
             parallel_objects: processors,

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use gumshoe_model::{GraphArn, TimeWindow, Timestamp};
+use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
 
@@ -37,6 +38,24 @@ pub enum StoreError {
     /// The database answered with something that should not be.
     #[error("the database failed")]
     Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Taken(_) => Self::AlreadyExists,
+            DatabaseError::Missing(_) => Self::NotFound,
+            DatabaseError::SchemaVersion { expected, found } => Self::SchemaVersion { expected, found },
+            DatabaseError::Unavailable(source) => Self::Unavailable(source),
+            DatabaseError::Fault(source) => Self::Fault(source),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
 }
 
 /// Where to pull from and how, as checked by [`crate::rpc::source`].

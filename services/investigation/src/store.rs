@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Severity, TimeWindow, Timestamp};
+use gumshoe_runtime::store::DatabaseError;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -46,6 +47,22 @@ pub enum StoreError {
     /// The database answered with something that should not be.
     #[error("the database failed")]
     Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::SchemaVersion { expected, found } => Self::SchemaVersion { expected, found },
+            DatabaseError::Unavailable(source) => Self::Unavailable(source),
+            DatabaseError::Taken(source) | DatabaseError::Missing(source) | DatabaseError::Fault(source) => Self::Fault(source),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
 }
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method; the others are named.

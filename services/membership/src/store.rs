@@ -6,6 +6,7 @@
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::DatabaseError;
 
 use crate::{
     access_key::{AccessKey, AccessKeyId, Credential, StoredSecret},
@@ -52,6 +53,24 @@ pub enum StoreError {
     /// The database answered with something that should not be.
     #[error("the database failed")]
     Fault(#[source] Box<dyn std::error::Error + Send + Sync>),
+}
+
+impl From<DatabaseError> for StoreError {
+    fn from(error: DatabaseError) -> Self {
+        match error {
+            DatabaseError::Taken(_) => Self::AlreadyExists,
+            DatabaseError::Missing(_) => Self::NotFound,
+            DatabaseError::SchemaVersion { expected, found } => Self::SchemaVersion { expected, found },
+            DatabaseError::Unavailable(source) => Self::Unavailable(source),
+            DatabaseError::Fault(source) => Self::Fault(source),
+        }
+    }
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        DatabaseError::from(error).into()
+    }
 }
 
 /// What became of each account of a batch, in the order asked for.

@@ -1,7 +1,7 @@
-//! Column chunks of one repeated value: a dictionary of one entry and a page that says how often it stands, whatever the rows.
+//! Column chunks of one repeated number: a dictionary of one entry and a page that says how often it stands, whatever the rows.
 //!
-//! Most columns of a batch are such: its kind, account and source, and what its kind of record does not have. Writing them row by
-//! row costs more than all else that is done with a flow log line.
+//! Most columns of a batch are such: those that its kind of record does not have. Writing them row by row costs more than all else
+//! that is done with a flow log line.
 //!
 //! Source: Apache Parquet format, "Data Pages", "Dictionary Encoding" and "Run Length Encoding / Bit-Packing Hybrid".
 
@@ -19,7 +19,6 @@ use parquet::{
         page::{CompressedPage, Page, PageWriter},
         writer::ColumnCloseResult,
     },
-    data_type::ByteArray,
     errors::ParquetError,
     file::{
         metadata::{ColumnChunkMetaData, OffsetIndexBuilder},
@@ -28,6 +27,8 @@ use parquet::{
     },
     schema::types::ColumnDescPtr,
 };
+
+use crate::coded::run;
 
 /// One value, and in how many rows it stands.
 #[derive(Debug)]
@@ -40,11 +41,6 @@ impl Constant {
     /// The value of all rows, if it is one.
     pub(super) fn of(column: &ArrayRef) -> Option<Self> {
         let all_same = match column.data_type() {
-            DataType::Utf8 => {
-                let texts = column.as_string_opt::<i32>()?;
-                let empty = texts.value_offsets().first() == texts.value_offsets().last();
-                empty || texts.iter().all(|text| text == texts.iter().next().flatten())
-            }
             DataType::Int32 => same(column.as_primitive_opt::<Int32Type>()?.values()),
             DataType::Int64 => same(column.as_primitive_opt::<Int64Type>()?.values()),
             _ => false,
@@ -74,11 +70,12 @@ impl Constant {
         let dictionary = Page::DictionaryPage { buf: plain.into(), num_values: 1, encoding: Encoding::PLAIN, is_sorted: false };
         let dictionary = pages.write_page(CompressedPage::new(dictionary, size))?;
         // Every value is there, and is the dictionary's first: two runs, of one-bit numbers.
-        let levels = run(rows, 1);
+        let mut levels = Vec::new();
+        run(&mut levels, rows, 1, 1);
         let mut body = u32::try_from(levels.len()).unwrap_or_default().to_le_bytes().to_vec();
         body.extend(levels);
         body.push(1);
-        body.extend(run(rows, 0));
+        run(&mut body, rows, 0, 1);
         let size = body.len();
         let data = Page::DataPage {
             buf: body.into(),
@@ -119,12 +116,6 @@ impl Constant {
     fn plain(&self) -> Result<(Vec<u8>, Statistics), ParquetError> {
         let wrong = || ParquetError::General("a constant of another type".to_owned());
         Ok(match self.value.data_type() {
-            DataType::Utf8 => {
-                let text = self.value.as_string_opt::<i32>().ok_or_else(wrong)?.iter().flatten().next().ok_or_else(wrong)?;
-                let length = u32::try_from(text.len()).map_err(|_| wrong())?;
-                let value = Some(ByteArray::from(text));
-                ([&length.to_le_bytes(), text.as_bytes()].concat(), Statistics::byte_array(value.clone(), value, None, Some(0), false))
-            }
             DataType::Int32 => {
                 let value = self.value.as_primitive_opt::<Int32Type>().and_then(|values| values.values().first()).copied();
                 (value.ok_or_else(wrong)?.to_le_bytes().to_vec(), Statistics::int32(value, value, None, Some(0), false))
@@ -140,17 +131,4 @@ impl Constant {
 
 fn same<T: PartialEq>(values: &[T]) -> bool {
     values.iter().all(|value| Some(value) == values.first())
-}
-
-/// A run of `count` times the same one-bit number.
-fn run(count: u32, number: u8) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(7);
-    let mut rest = u64::from(count) << 1;
-    while rest >= 0x80 {
-        bytes.push(u8::try_from(rest & 0x7f).unwrap_or_default() | 0x80);
-        rest >>= 7;
-    }
-    bytes.push(u8::try_from(rest).unwrap_or_default());
-    bytes.push(number);
-    bytes
 }

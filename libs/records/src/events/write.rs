@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{ArrayBuilder, ArrayRef, Int32Builder, Int64Builder, ListArray, StringArray, StringBuilder, StructArray, TimestampMicrosecondArray},
+    array::{ArrayBuilder, ArrayRef, Int32Builder, Int64Builder, ListArray, StringBuilder, StructArray, TimestampMicrosecondArray},
     buffer::OffsetBuffer,
     datatypes::{DataType, FieldRef},
 };
@@ -19,7 +19,8 @@ use parquet::{
 };
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::{INTS, LINK_TEXTS, LONGS, TEXTS, UNIQUE, constant::Constant, properties, schema};
+use super::{INTS, LINK_TEXTS, LONGS, TEXTS, UNIQUE, constant::Constant, properties, schema, texts::TextColumn, weight};
+use crate::coded;
 
 /// Rows are put into columns in slices of at most so many,
 const SLICE_ROWS: usize = 512;
@@ -29,9 +30,11 @@ const SLICE_BYTES: usize = 512 * 1024;
 /// Writes the events of one part of a batch.
 pub struct EventsWriter {
     batch: u64,
+    keep_text: bool,
     /// Offset of the last event, and how many before it had the same: lines inside one JSON string do.
     place: (u64, u64),
-    texts: [StringBuilder; TEXTS.len()],
+    texts: [TextColumn; TEXTS.len()],
+    unique: [StringBuilder; UNIQUE.len()],
     times: [Vec<i64>; 2],
     longs: [Int64Builder; LONGS.len()],
     ints: [Int32Builder; INTS.len()],
@@ -54,7 +57,7 @@ struct File {
     columns: Vec<Column>,
 }
 
-/// A column and its leaves' writers; one value for as long as all rows have it.
+/// A column that is written slice by slice and its leaves' writers; one value for as long as all rows have it.
 struct Column {
     field: FieldRef,
     leaves: Vec<ArrowColumnWriter>,
@@ -68,8 +71,10 @@ impl EventsWriter {
     pub fn new(batch_id: &str) -> Self {
         Self {
             batch: xxh3_64(batch_id.as_bytes()),
+            keep_text: true,
             place: (u64::MAX, 0),
-            texts: std::array::from_fn(|_| StringBuilder::new()),
+            texts: std::array::from_fn(|_| TextColumn::default()),
+            unique: std::array::from_fn(|_| StringBuilder::new()),
             times: Default::default(),
             longs: std::array::from_fn(|_| Int64Builder::with_capacity(SLICE_ROWS)),
             ints: std::array::from_fn(|_| Int32Builder::with_capacity(SLICE_ROWS)),
@@ -79,6 +84,12 @@ impl EventsWriter {
             rows: 0,
             bytes: 0,
         }
+    }
+
+    /// Whether the records' own text is written, as it is unless this says otherwise; that of findings always is.
+    #[must_use]
+    pub fn keep_text(self, keep_text: bool) -> Self {
+        Self { keep_text, ..self }
     }
 
     /// Number of events.
@@ -105,16 +116,22 @@ impl EventsWriter {
     /// # Errors
     /// [`ParquetError`] if the rows do not fit the schema, which only a fault of this module can cause.
     pub fn push(&mut self, event: &Event<'_>, source_object: &str) -> Result<(), ParquetError> {
-        let given;
-        let mut texts = texts(event);
-        self.bytes += 256 + texts.iter().map(|text| text.len()).sum::<usize>();
-        let [.., source, id, _] = &mut texts;
-        *source = source_object;
-        if id.is_empty() {
-            given = self.given_id(event.offset);
-            *id = &given;
+        let texts = texts(event);
+        self.bytes += weight(event);
+        for (column, text) in self.texts.iter_mut().zip(texts) {
+            column.push(text);
         }
-        for (builder, text) in self.texts.iter_mut().zip(texts) {
+        let [.., source] = &mut self.texts;
+        source.push(source_object);
+        let given;
+        let id = if event.id.is_empty() {
+            given = self.given_id(event.offset);
+            &given
+        } else {
+            &*event.id
+        };
+        let raw = if self.keep_text || event.finding.is_some() { &*event.raw } else { "" };
+        for (builder, text) in self.unique.iter_mut().zip([id, raw]) {
             builder.append_value(text);
         }
         for (times, time) in self.times.iter_mut().zip([event.time, event.end_time]) {
@@ -130,7 +147,6 @@ impl EventsWriter {
             builder.append_value(number);
         }
         for link in &event.links {
-            self.bytes += 16 + link.entity.id.len() + link.name.len();
             let texts = [link.relation.as_str(), link.entity.kind.as_str(), &*link.entity.id, &*link.name];
             for (builder, text) in self.link_texts.iter_mut().zip(texts) {
                 builder.append_value(text);
@@ -138,7 +154,7 @@ impl EventsWriter {
         }
         self.link_ends.push(ends(&self.link_texts));
         self.rows += 1;
-        let raw = self.texts.last().map_or(0, |raw| raw.values_slice().len());
+        let raw = self.unique.last().map_or(0, |raw| raw.values_slice().len());
         if self.link_ends.len() > SLICE_ROWS || raw > SLICE_BYTES { self.write_slice() } else { Ok(()) }
     }
 
@@ -159,7 +175,7 @@ impl EventsWriter {
         }
         let schema = schema();
         let mut columns: Vec<(&str, ArrayRef)> = Vec::with_capacity(schema.fields().len());
-        for (name, builder) in TEXTS.into_iter().zip(&mut self.texts) {
+        for (name, builder) in UNIQUE.into_iter().zip(&mut self.unique) {
             let (rows, bytes) = (builder.len(), builder.values_slice().len());
             columns.push((name, Arc::new(builder.finish())));
             *builder = StringBuilder::with_capacity(rows, bytes + bytes / 8);
@@ -175,7 +191,7 @@ impl EventsWriter {
             Some(file) => file,
             None => self.file.insert(File::new()?),
         };
-        file.write(|name| columns.iter().find(|(other, _)| *other == name).map(|(_, column)| column))
+        file.write(&columns)
     }
 
     fn links(&mut self, schema: &arrow::datatypes::Schema) -> Result<ArrayRef, ParquetError> {
@@ -199,10 +215,9 @@ impl EventsWriter {
         self.write_slice()?;
         let rows = std::mem::take(&mut self.rows);
         self.bytes = 0;
-        let Some(mut file) = self.file.take() else { return Ok(Bytes::new()) };
-        let ids: ArrayRef = Arc::new(StringArray::from_iter_values([batch_id]));
-        file.write(|name| (name == "batch_id").then_some(&ids))?;
-        file.close(rows)
+        let texts = std::mem::replace(&mut self.texts, std::array::from_fn(|_| TextColumn::default()));
+        let Some(file) = self.file.take() else { return Ok(Bytes::new()) };
+        file.close(rows, &texts, batch_id)
     }
 }
 
@@ -220,21 +235,27 @@ impl File {
         Ok(Self { columns: schema.fields().iter().map(column).collect(), writer })
     }
 
-    /// Appends to the columns that `of` gives.
-    fn write<'c>(&mut self, of: impl Fn(&str) -> Option<&'c ArrayRef>) -> Result<(), ParquetError> {
-        self.columns.iter_mut().try_for_each(|column| of(column.field.name()).map_or(Ok(()), |values| column.write(values)))
+    /// Appends to the columns with these names.
+    fn write(&mut self, slice: &[(&str, ArrayRef)]) -> Result<(), ParquetError> {
+        let of = |name: &str| slice.iter().find(|(other, _)| *other == name);
+        self.columns.iter_mut().try_for_each(|column| of(column.field.name()).map_or(Ok(()), |(_, values)| column.write(values)))
     }
 
-    fn close(self, rows: usize) -> Result<Bytes, ParquetError> {
+    fn close(self, rows: usize, texts: &[TextColumn], batch_id: &str) -> Result<Bytes, ParquetError> {
         let Self { mut writer, columns } = self;
+        let properties = Arc::clone(writer.properties());
         let descriptors: Vec<_> = writer.schema_descr().columns().to_vec();
         let mut descriptors = descriptors.iter();
         let mut group = writer.next_row_group()?;
         for column in columns {
+            let name = column.field.name().as_str();
+            let coded = TEXTS.iter().zip(texts).find(|(other, _)| **other == name);
             for (leaf, descriptor) in column.leaves.into_iter().zip(descriptors.by_ref()) {
-                match &column.constant {
-                    Some(constant) => constant.append(rows, descriptor, &mut group)?,
-                    None => leaf.close()?.append_to_row_group(&mut group)?,
+                match (coded, &column.constant) {
+                    (Some((_, text)), _) => coded::append(&text.keys(), |key| text.get(key), &properties, descriptor, &mut group)?,
+                    _ if name == "batch_id" => coded::append(&vec![0; rows], |_| batch_id, &properties, descriptor, &mut group)?,
+                    (None, Some(constant)) => constant.append(rows, descriptor, &mut group)?,
+                    (None, None) => leaf.close()?.append_to_row_group(&mut group)?,
                 }
             }
         }
@@ -246,7 +267,7 @@ impl File {
 impl Column {
     fn write(&mut self, values: &ArrayRef) -> Result<(), ParquetError> {
         if self.constant.is_some() || !self.started {
-            let next = Constant::of(values).filter(|_| !UNIQUE.contains(&self.field.name().as_str()));
+            let next = Constant::of(values);
             self.started = true;
             let goes_on = match (&mut self.constant, &next) {
                 (Some(constant), Some(next)) => constant.extend(next),
@@ -275,8 +296,8 @@ fn ends(builders: &[StringBuilder]) -> i32 {
     builders.first().map_or(0, |builder| i32::try_from(builder.len()).unwrap_or(i32::MAX))
 }
 
-/// The texts of an event, in the order of [`TEXTS`]; without its source object.
-pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len()] {
+/// The texts of an event, in the order of [`TEXTS`], but for its source object.
+pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len() - 1] {
     fn kind(entity: &Option<EntityRef<'_>>) -> &'static str {
         entity.as_ref().map_or("", |entity| entity.kind.as_str())
     }
@@ -304,8 +325,5 @@ pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len()] {
         &event.access_key,
         event.flow.map_or("", |relation| relation.as_str()),
         &event.corrects,
-        "",
-        &event.id,
-        &event.raw,
     ]
 }

@@ -2,13 +2,10 @@
 
 use async_trait::async_trait;
 use gumshoe_model::Timestamp;
+use gumshoe_runtime::store::{Database, Schema};
 
 use super::{Store, StoreError};
 use crate::config;
-
-mod database;
-
-use database::{Database, Schema, failure};
 
 const SCHEMA: Schema = Schema {
     table: "graph_migrations",
@@ -36,7 +33,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
-        Database::migrate(&config.url, &SCHEMA).await
+        Ok(Database::migrate(&config.url, &SCHEMA).await?)
     }
 
     /// Closes all connections.
@@ -57,8 +54,7 @@ impl Store for SqlStore {
         .bind(until.0)
         .bind(now.0)
         .execute(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(taken.rows_affected() == 1)
     }
 
@@ -69,13 +65,12 @@ impl Store for SqlStore {
             .bind(holder)
             .bind(now.0)
             .execute(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(renewed.rows_affected() == 1)
     }
 
     async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2").bind(name).bind(holder).execute(&self.0.pool).await.map_err(failure)?;
+        sqlx::query("DELETE FROM leases WHERE name = $1 AND holder = $2").bind(name).bind(holder).execute(&self.0.pool).await?;
         Ok(())
     }
 }

@@ -6,17 +6,13 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use arrow::{
-    array::{ArrayRef, DictionaryArray, Int32Array, Int64Array, RecordBatch, StringArray, UInt8Array},
-    datatypes::{Field, Schema},
-    error::ArrowError,
-};
+use arrow::array::{ArrayRef, Int32Array, Int64Array};
 use gumshoe_enrich::Places;
-use gumshoe_lake::{DataFile, LakeError, Table, encode};
+use gumshoe_lake::{Column, DataFile, LakeError, Table, encode_columns};
 use gumshoe_model::{EntityType, Measures, Relation};
 use hashbrown::HashMap;
 
-use super::{names, signed, text_column, times};
+use super::{signed, times};
 use crate::extract::{EdgeKey, Graph, Text};
 
 type Edge = (EdgeKey, Measures);
@@ -87,23 +83,44 @@ pub(crate) fn edges(graph: &mut Graph<'_>, places: &Places) -> Result<Vec<DataFi
     for (index, (key, _)) in all.iter().enumerate() {
         days.entry(key.hour.div_euclid(24)).or_default().push(Place::new(index, key, &ranks));
     }
-    let texts: ArrayRef = Arc::new(StringArray::from_iter_values(graph.texts.iter()));
-    let mut located: HashMap<Text, (String, i64)> = HashMap::new();
+    let mut located = Located { countries: vec![String::new()], of: HashMap::new() };
     let mut files = Vec::with_capacity(days.len());
     for (day, mut order) in days {
         order.sort_unstable();
         let rows = summed(&all, &order);
         for (key, _) in &rows {
-            let text = key.dimensions.address;
-            if !located.contains_key(&text) {
-                let place = graph.address(text).map(|address: IpAddr| places.lookup(address));
-                let place = place.map_or((String::new(), 0), |place| (place.country.unwrap_or_default().to_string(), i64::from(place.asn.unwrap_or(0))));
-                located.insert(text, place);
-            }
+            located.locate(graph, key.dimensions.address, places);
         }
-        files.push(encode(Table::Edges, Some(day), &columns(&texts, &rows, &located)?)?);
+        files.push(encode_columns(Table::Edges, Some(day), &columns(graph, &rows, &located))?);
     }
     Ok(files)
+}
+
+/// Where addresses are.
+struct Located {
+    /// Countries by their numbers; the first is none.
+    countries: Vec<String>,
+    /// Country and ASN of each address, 0 for none.
+    of: HashMap<Text, (u32, i64)>,
+}
+
+impl Located {
+    fn locate(&mut self, graph: &mut Graph<'_>, address: Text, places: &Places) {
+        if self.of.contains_key(&address) {
+            return;
+        }
+        let place = graph.address(address).map(|address: IpAddr| places.lookup(address)).unwrap_or_default();
+        let country = place.country.unwrap_or_default().to_string();
+        let number = self.countries.iter().position(|known| *known == country).unwrap_or_else(|| {
+            self.countries.push(country);
+            self.countries.len() - 1
+        });
+        self.of.insert(address, (u32::try_from(number).unwrap_or_default(), i64::from(place.asn.unwrap_or(0))));
+    }
+
+    fn get(&self, key: &EdgeKey) -> (u32, i64) {
+        self.of.get(&key.dimensions.address).copied().unwrap_or_default()
+    }
 }
 
 /// Edges in order, equal ones summed.
@@ -118,34 +135,29 @@ fn summed(all: &[Edge], order: &[Place]) -> Vec<Edge> {
     rows
 }
 
-fn columns(texts: &ArrayRef, rows: &[Edge], located: &HashMap<Text, (String, i64)>) -> Result<RecordBatch, ArrowError> {
-    let text = |get: &dyn Fn(&EdgeKey) -> Text| -> Result<ArrayRef, ArrowError> {
-        let keys = Int32Array::from_iter_values(rows.iter().map(|(key, _)| get(key).cast_signed()));
-        Ok(Arc::new(DictionaryArray::try_new(keys, Arc::clone(texts))?))
-    };
+fn columns<'t>(graph: &'t Graph<'_>, rows: &[Edge], located: &'t Located) -> Vec<Column<'t>> {
+    let coded = |get: &dyn Fn(&EdgeKey) -> u32, text: Box<dyn Fn(u32) -> &'t str + 't>| Column::Coded(rows.iter().map(|(key, _)| get(key)).collect(), text);
+    let text = |get: &dyn Fn(&EdgeKey) -> Text| coded(get, Box::new(|text| graph.texts.get(text)));
     let kind = |get: &dyn Fn(&EdgeKey) -> EntityType| {
-        let codes: ArrayRef = Arc::new(UInt8Array::from_iter_values(rows.iter().map(|(key, _)| get(key) as u8 + 1)));
-        names(&codes, EntityType::ALL.iter().map(|kind| kind.as_str()))
+        coded(&|key| get(key) as u32, Box::new(|code| EntityType::ALL.get(code as usize).map_or("", |kind| kind.as_str())))
     };
-    let relations: ArrayRef = Arc::new(UInt8Array::from_iter_values(rows.iter().map(|(key, _)| key.relation as u8 + 1)));
-    let sides: ArrayRef = Arc::new(UInt8Array::from_iter_values(rows.iter().map(|(key, _)| if key.out { 1 } else { 2 })));
-    let count = |get: &dyn Fn(&Measures) -> u64| Arc::new(rows.iter().map(|(_, measures)| Some(signed(get(measures)))).collect::<Int64Array>()) as ArrayRef;
-    let number = |get: &dyn Fn(&EdgeKey) -> i32| Arc::new(Int32Array::from_iter_values(rows.iter().map(|(key, _)| get(key)))) as ArrayRef;
-    let place = |key: &EdgeKey| located.get(&key.dimensions.address);
-    let columns = vec![
-        times(rows.iter().map(|(key, _)| gumshoe_model::Hour(key.hour).start().0)),
-        kind(&|key| key.entity.kind)?,
-        text(&|key| key.entity.id)?,
-        names(&sides, ["out", "in"].into_iter())?,
-        names(&relations, Relation::ALL.iter().map(|relation| relation.as_str()))?,
-        kind(&|key| key.peer.kind)?,
-        text(&|key| key.peer.id)?,
-        text(&|key| key.dimensions.operation)?,
-        text(&|key| key.dimensions.address)?,
-        text_column(rows.iter().map(|(key, _)| place(key).map_or("", |(country, _)| country.as_str()))),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(key, _)| place(key).map_or(0, |(_, asn)| *asn)))),
-        text(&|key| key.dimensions.user_agent)?,
-        text(&|key| key.dimensions.error)?,
+    let relation = |code: u32| Relation::ALL.get(code as usize).map_or("", |relation| relation.as_str());
+    let count = |get: &dyn Fn(&Measures) -> u64| Column::Values(Arc::new(rows.iter().map(|(_, measures)| Some(signed(get(measures)))).collect::<Int64Array>()));
+    let number = |get: &dyn Fn(&EdgeKey) -> i32| Column::Values(Arc::new(Int32Array::from_iter_values(rows.iter().map(|(key, _)| get(key)))) as ArrayRef);
+    vec![
+        Column::Values(times(rows.iter().map(|(key, _)| gumshoe_model::Hour(key.hour).start().0))),
+        kind(&|key| key.entity.kind),
+        text(&|key| key.entity.id),
+        coded(&|key| u32::from(key.out), Box::new(|out| if out == 1 { "out" } else { "in" })),
+        coded(&|key| key.relation as u32, Box::new(relation)),
+        kind(&|key| key.peer.kind),
+        text(&|key| key.peer.id),
+        text(&|key| key.dimensions.operation),
+        text(&|key| key.dimensions.address),
+        coded(&|key| located.get(key).0, Box::new(|country| located.countries.get(country as usize).map_or("", String::as_str))),
+        Column::Values(Arc::new(Int64Array::from_iter_values(rows.iter().map(|(key, _)| located.get(key).1)))),
+        text(&|key| key.dimensions.user_agent),
+        text(&|key| key.dimensions.error),
         number(&|key| key.dimensions.port),
         number(&|key| key.dimensions.protocol),
         count(&|measures| measures.count),
@@ -154,10 +166,7 @@ fn columns(texts: &ArrayRef, rows: &[Edge], located: &HashMap<Text, (String, i64
         count(&|measures| measures.bytes_out),
         count(&|measures| measures.packets_in),
         count(&|measures| measures.packets_out),
-        times(rows.iter().map(|(_, measures)| measures.first.0)),
-        times(rows.iter().map(|(_, measures)| measures.last.0)),
-    ];
-    let schema = Table::Edges.schema();
-    let fields: Vec<Field> = schema.fields().iter().zip(&columns).map(|(field, column)| Field::new(field.name(), column.data_type().clone(), true)).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)
+        Column::Values(times(rows.iter().map(|(_, measures)| measures.first.0))),
+        Column::Values(times(rows.iter().map(|(_, measures)| measures.last.0))),
+    ]
 }

@@ -141,7 +141,9 @@ pub(crate) struct Fixture {
     channel: Channel,
     gateway: Arc<TokenSigner>,
     membership: Arc<TokenSigner>,
-    folder: tempfile::TempDir,
+    ingest: Arc<TokenSigner>,
+    config: Config,
+    folder: Arc<tempfile::TempDir>,
     shutdown: Shutdown,
     server: JoinHandle<Result<(), gumshoe_graph::Error>>,
     /// Records in the graph, duplicates left out.
@@ -172,27 +174,37 @@ impl Fixture {
             Arc::new(signer)
         };
         let (gateway, ingest, membership) = (signer("gateway"), signer("ingest"), signer("membership"));
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let lake = json!({ "url": format!("file://{}", folder.path().join("lake").display()) });
         let trust = Trust { issuers, signing_key: None };
         let store = Store::new(format!("sqlite://{}", folder.path().join("graph.db").display()).parse().unwrap());
-        let mut config = Config::new(Listen { address }, trust, serde_json::from_value(lake).unwrap(), store);
+        let listen = Listen { address: ([127, 0, 0, 1], 0).into() };
+        let mut config = Config::new(listen, trust, serde_json::from_value(lake).unwrap(), store);
         config.server.drain_seconds = 0;
         // Tests of maintenance switch it on.
         config.maintenance.enabled = false;
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
-        let shutdown = Shutdown::new();
-        let server = tokio::spawn(gumshoe_graph::run(config, listener, shutdown.clone()));
+        let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
+        Self::serve(arn, config, Arc::new(folder), [gateway, ingest, membership]).await
+    }
 
-        let arn: GraphArn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
+    /// Another replica over the same lake.
+    pub(crate) async fn replica(&self) -> Self {
+        let signers = [&self.gateway, &self.ingest, &self.membership].map(Arc::clone);
+        Self::serve(self.arn.clone(), self.config.clone(), Arc::clone(&self.folder), signers).await
+    }
+
+    async fn serve(arn: GraphArn, config: Config, folder: Arc<tempfile::TempDir>, [gateway, ingest, membership]: [Arc<TokenSigner>; 3]) -> Self {
+        let listener = TcpListener::bind(config.listen.address).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let server = tokio::spawn(gumshoe_graph::run(config.clone(), listener, shutdown.clone()));
         let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         let as_gateway = Signing {
             signer: Arc::clone(&gateway),
             caller: Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "detective:SearchGraph").with_graph(arn.clone()),
         };
-        let as_ingest = Signing { signer: ingest, caller: Caller::service("ingest", "gumshoe:CommitBatch").with_graph(arn.clone()) };
+        let as_ingest = Signing { signer: Arc::clone(&ingest), caller: Caller::service("ingest", "gumshoe:CommitBatch").with_graph(arn.clone()) };
         Self {
             reader: GraphServiceClient::with_interceptor(channel.clone(), as_gateway),
             writer: GraphWriterServiceClient::with_interceptor(channel.clone(), as_ingest).max_decoding_message_size(1 << 20),
@@ -200,6 +212,8 @@ impl Fixture {
             channel,
             gateway,
             membership,
+            ingest,
+            config,
             folder,
             shutdown,
             server,
@@ -252,6 +266,18 @@ impl Fixture {
 
     /// Parses an object and commits it as one batch.
     pub(crate) async fn commit(&self, batch_id: &str, source_object: &str, text: &str) -> CommitBatchResponse {
+        let (request, parsed) = self.batch(batch_id, source_object, text);
+        let response = self.writer.clone().commit_batch(request).await.unwrap().into_inner();
+        if !response.already_committed {
+            let mut events = self.events.lock().unwrap();
+            let mut known: BTreeSet<String> = events.iter().map(|event| event.id.clone()).filter(|id| !id.is_empty()).collect();
+            events.extend(parsed.into_iter().filter(|event| event.id.is_empty() || known.insert(event.id.clone())));
+        }
+        response
+    }
+
+    /// The request that commits an object, and what is in it.
+    pub(crate) fn batch(&self, batch_id: &str, source_object: &str, text: &str) -> (CommitBatchRequest, Vec<Parsed>) {
         let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object };
         gumshoe_records::read(text.as_bytes(), &Options::default(), &mut sink).unwrap();
         let request = CommitBatchRequest {
@@ -261,13 +287,7 @@ impl Fixture {
             events: sink.file.finish(batch_id).unwrap(),
             dead_letters: sink.letters,
         };
-        let response = self.writer.clone().commit_batch(request).await.unwrap().into_inner();
-        if !response.already_committed {
-            let mut events = self.events.lock().unwrap();
-            let mut known: BTreeSet<String> = events.iter().map(|event| event.id.clone()).filter(|id| !id.is_empty()).collect();
-            events.extend(sink.events.into_iter().filter(|event| event.id.is_empty() || known.insert(event.id.clone())));
-        }
-        response
+        (request, sink.events)
     }
 
     /// Commits CloudTrail records as one object.

@@ -79,7 +79,7 @@ async fn dead_letters_are_paged_by_object_and_offset() {
     fixture.stop().await;
 }
 
-async fn edges(fixture: &Fixture, scope: Option<(&str, &str)>) -> Vec<Edge> {
+pub(crate) async fn edges(fixture: &Fixture, scope: Option<(&str, &str)>) -> Vec<Edge> {
     let request = StreamEdgesRequest { graph_arn: fixture.arn(), scope: scope.map(|(start, end)| window_to_proto(window(start, end))) };
     let mut stream = fixture.reader.clone().stream_edges(request).await.unwrap().into_inner();
     let mut found = Vec::new();

@@ -24,7 +24,7 @@ const TIMES: [&str; 12] = [
     "2024-07-01T10:00:00Z",
 ];
 
-fn calls(dice: &mut Dice, from: u64, count: u64) -> Vec<Value> {
+pub(crate) fn calls(dice: &mut Dice, from: u64, count: u64) -> Vec<Value> {
     let principals = [
         Who::User("alice"),
         Who::User("bob"),
@@ -63,7 +63,7 @@ fn calls(dice: &mut Dice, from: u64, count: u64) -> Vec<Value> {
         .collect()
 }
 
-fn flows(dice: &mut Dice, count: u64) -> String {
+pub(crate) fn flows(dice: &mut Dice, count: u64) -> String {
     let header = "version account-id interface-id instance-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction pkt-srcaddr pkt-dstaddr\n";
     let mut text = header.to_owned();
     for _ in 0..count {
@@ -88,7 +88,7 @@ fn flows(dice: &mut Dice, count: u64) -> String {
     text
 }
 
-fn chain() -> Vec<Value> {
+pub(crate) fn chain() -> Vec<Value> {
     let ci = Who::Session("deploy", "ci", None);
     let login = Call {
         service: "signin.amazonaws.com",

@@ -3,14 +3,11 @@
 use std::{collections::HashSet, time::Duration};
 
 use gumshoe_model::{GraphArn, Hour, TimeWindow, Timestamp};
+use gumshoe_runtime::store::{Connection, Database, Schema};
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{Claimed, Counts, MAX_GAPS, NewObject, Object, ObjectState, Outcome, Progress, PullStatus, Settings, Source, StoreError};
 use crate::config;
-
-mod database;
-
-use database::{Connection, Database, Schema, failure};
 
 const SCHEMA: Schema = Schema {
     table: "ingest_migrations",
@@ -51,7 +48,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
-        Database::migrate(&config.url, &SCHEMA).await
+        Ok(Database::migrate(&config.url, &SCHEMA).await?)
     }
 
     /// Whether the database answers and its schema fits.
@@ -59,7 +56,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::SchemaVersion`] if the schema does not fit.
     pub async fn ready(&self) -> Result<(), StoreError> {
-        self.0.check(&SCHEMA).await
+        Ok(self.0.check(&SCHEMA).await?)
     }
 
     /// Closes all connections.
@@ -89,8 +86,7 @@ impl SqlStore {
         .bind(&*settings.eks_cluster)
         .bind(source.create_time.0)
         .execute(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         if inserted.rows_affected() == 1 { Ok(()) } else { Err(StoreError::AlreadyExists) }
     }
 
@@ -100,7 +96,7 @@ impl SqlStore {
     /// [`StoreError::NotFound`].
     pub async fn source(&self, graph: &GraphArn, name: &str) -> Result<Source, StoreError> {
         let statement = format!("SELECT {SOURCE_COLUMNS} FROM sources WHERE graph_arn = $1 AND name = $2");
-        let row = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(graph.to_string()).bind(name).fetch_optional(&self.0.pool).await.map_err(failure)?;
+        let row = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(graph.to_string()).bind(name).fetch_optional(&self.0.pool).await?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(source_of)
     }
 
@@ -111,7 +107,7 @@ impl SqlStore {
     pub async fn list_sources(&self, graph: &GraphArn, after: &str, limit: u32) -> Result<Vec<Source>, StoreError> {
         let statement = format!("SELECT {SOURCE_COLUMNS} FROM sources WHERE graph_arn = $1 AND name > $2 ORDER BY name LIMIT $3");
         let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).bind(graph.to_string()).bind(after).bind(i64::from(limit)).fetch_all(&self.0.pool).await;
-        rows.map_err(failure)?.iter().map(source_of).collect()
+        rows?.iter().map(source_of).collect()
     }
 
     /// The sources of all graphs, for those who pull them.
@@ -120,7 +116,7 @@ impl SqlStore {
     /// Only those of the database.
     pub async fn all_sources(&self) -> Result<Vec<Source>, StoreError> {
         let statement = format!("SELECT {SOURCE_COLUMNS} FROM sources ORDER BY graph_arn, name");
-        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(&self.0.pool).await.map_err(failure)?;
+        let rows = sqlx::query(sqlx::AssertSqlSafe(statement)).fetch_all(&self.0.pool).await?;
         rows.iter().map(source_of).collect()
     }
 
@@ -130,7 +126,7 @@ impl SqlStore {
     /// [`StoreError::NotFound`].
     pub async fn delete_source(&self, graph: &GraphArn, name: &str) -> Result<(), StoreError> {
         let deleted = sqlx::query("DELETE FROM sources WHERE graph_arn = $1 AND name = $2").bind(graph.to_string()).bind(name).execute(&self.0.pool).await;
-        if deleted.map_err(failure)?.rows_affected() == 1 { Ok(()) } else { Err(StoreError::NotFound) }
+        if deleted?.rows_affected() == 1 { Ok(()) } else { Err(StoreError::NotFound) }
     }
 
     /// Notes how a listing ended: `begun` is when it began, if it came to its end.
@@ -145,7 +141,7 @@ impl SqlStore {
             .bind(&*source.id)
             .execute(&self.0.pool)
             .await
-            .map_err(failure)?;
+            ?;
         Ok(())
     }
 
@@ -164,7 +160,7 @@ impl SqlStore {
             for id in ids {
                 query = query.bind(*id);
             }
-            known.extend(query.fetch_all(&self.0.pool).await.map_err(failure)?);
+            known.extend(query.fetch_all(&self.0.pool).await?);
         }
         Ok(known)
     }
@@ -203,9 +199,9 @@ impl SqlStore {
                     .bind(last)
                     .bind(now.0);
             }
-            query.execute(&mut *transaction).await.map_err(failure)?;
+            query.execute(&mut *transaction).await?;
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     /// Lets failed objects be tried at once, but for those that only a listing can bring back.
@@ -219,7 +215,7 @@ impl SqlStore {
             .bind(NEVER)
             .execute(&self.0.pool)
             .await
-            .map_err(failure)?;
+            ?;
         Ok(())
     }
 
@@ -244,8 +240,7 @@ impl SqlStore {
         .bind(now.0)
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         rows.iter()
             .map(|row| {
                 Ok(Claimed {
@@ -268,8 +263,7 @@ impl SqlStore {
             .bind(until.0)
             .bind(worker)
             .execute(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(())
     }
 
@@ -281,8 +275,7 @@ impl SqlStore {
         sqlx::query("UPDATE source_objects SET claimed_by = '', claim_expires = 0, attempts = attempts - 1 WHERE claimed_by = $1 AND claimed_by <> ''")
             .bind(worker)
             .execute(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         Ok(())
     }
 
@@ -295,7 +288,7 @@ impl SqlStore {
         for (id, outcome) in outcomes {
             finish_one(&mut transaction, source, worker, id, outcome, now).await?;
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     /// How far the pull is that began at `since`.
@@ -321,8 +314,7 @@ impl SqlStore {
         .bind(&*source.id)
         .bind(since.0)
         .fetch_one(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut counts = counts_of(&row)?;
         let finished = count(&row, "finished")?;
         counts.already_committed &= finished > 0;
@@ -353,8 +345,7 @@ impl SqlStore {
         .bind(&*source.id)
         .bind(NEVER)
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut progress = Vec::with_capacity(rows.len());
         for row in &rows {
             let oldest = number(row, "oldest_to_do")?;
@@ -389,8 +380,7 @@ impl SqlStore {
         .bind(&*source.id)
         .bind(i64::try_from(MAX_GAPS).unwrap_or(i64::MAX))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         for row in &rows {
             let (account, region) = (text(row, "account")?, text(row, "region")?);
             let gap = TimeWindow::new(Hour(number(row, "before")? + 1).start(), Hour(number(row, "after")?).start());
@@ -419,7 +409,7 @@ impl SqlStore {
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
         .await
-        .map_err(failure)?;
+        ?;
         rows.iter().map(object_of).collect()
     }
 }
@@ -453,7 +443,7 @@ async fn finish_one(connection: &mut Connection, source: &Source, worker: &str, 
     .bind(worker)
     .execute(connection)
     .await
-    .map_err(failure)?;
+    ?;
     Ok(())
 }
 
@@ -524,11 +514,11 @@ fn counts_of(row: &AnyRow) -> Result<Counts, StoreError> {
 }
 
 fn text(row: &AnyRow, column: &str) -> Result<String, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }
 
 fn number(row: &AnyRow, column: &str) -> Result<i64, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }
 
 fn count(row: &AnyRow, column: &str) -> Result<u64, StoreError> {

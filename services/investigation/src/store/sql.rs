@@ -4,6 +4,7 @@ use std::{collections::HashMap, str::FromStr};
 
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Timestamp};
+use gumshoe_runtime::store::{Connection, Database, Schema};
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::{Store, StoreError};
@@ -12,10 +13,7 @@ use crate::{
     verdict::{FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
 
-mod database;
 mod investigations;
-
-use database::{Connection, Database, Schema, failure};
 
 const SCHEMA: Schema = Schema {
     table: "investigation_migrations",
@@ -49,7 +47,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
-        Database::migrate(&config.url, &SCHEMA).await
+        Ok(Database::migrate(&config.url, &SCHEMA).await?)
     }
 
     /// Closes all connections.
@@ -61,7 +59,7 @@ impl SqlStore {
 #[async_trait]
 impl Store for SqlStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.0.check(&SCHEMA).await
+        Ok(self.0.check(&SCHEMA).await?)
     }
 
     async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, now: Timestamp) -> Result<Verdict, StoreError> {
@@ -78,8 +76,7 @@ impl Store for SqlStore {
         .bind(&graph_arn)
         .bind(verdict.finding.as_str())
         .fetch_one(&mut *transaction)
-        .await
-        .map_err(failure)?;
+        .await?;
         let created = Verdict { id: uuid::Uuid::now_v7().to_string(), sequence, content: verdict.clone(), create_time: now };
         let inserted = sqlx::query(
             "INSERT INTO verdicts (graph_arn, finding_id, sequence, verdict_id, kind, note, author, request_id, create_time) \
@@ -95,16 +92,15 @@ impl Store for SqlStore {
         .bind(verdict.request.as_ref().map(RequestId::as_str))
         .bind(now.0)
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?
+        .await?
         .rows_affected();
         if inserted > 0 {
-            transaction.commit().await.map_err(failure)?;
+            transaction.commit().await?;
             return Ok(created);
         }
         // A concurrent call with the same request id was first.
-        transaction.rollback().await.map_err(failure)?;
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        transaction.rollback().await?;
+        let mut connection = self.0.pool.acquire().await?;
         recorded(&mut connection, &graph_arn, verdict).await?.ok_or_else(|| StoreError::Fault("a verdict vanished".into()))
     }
 
@@ -120,7 +116,7 @@ impl Store for SqlStore {
         );
         // Safe: only numbers of places were put into the text.
         let query = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(graph.to_string());
-        let rows = findings.iter().fold(query, |query, finding| query.bind(finding.as_str())).fetch_all(&self.0.pool).await.map_err(failure)?;
+        let rows = findings.iter().fold(query, |query, finding| query.bind(finding.as_str())).fetch_all(&self.0.pool).await?;
         rows.iter().map(|row| verdict_of(row).map(|verdict| (verdict.content.finding.clone(), verdict))).collect()
     }
 
@@ -134,8 +130,7 @@ impl Store for SqlStore {
         .bind(before.unwrap_or(i64::MAX))
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
         .map(verdict_of)
         .collect()
@@ -151,8 +146,7 @@ async fn recorded(connection: &mut Connection, graph_arn: &str, verdict: &NewVer
     .bind(graph_arn)
     .bind(request.as_str())
     .fetch_optional(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     match row.as_ref().map(verdict_of).transpose()? {
         Some(recorded) if recorded.content != *verdict => Err(StoreError::RequestReused),
         recorded => Ok(recorded),
@@ -160,19 +154,19 @@ async fn recorded(connection: &mut Connection, graph_arn: &str, verdict: &NewVer
 }
 
 fn verdict_of(row: &AnyRow) -> Result<Verdict, StoreError> {
-    let request: Option<String> = row.try_get("request_id").map_err(failure)?;
-    let kind: String = row.try_get("kind").map_err(failure)?;
+    let request: Option<String> = row.try_get("request_id")?;
+    let kind: String = row.try_get("kind")?;
     Ok(Verdict {
-        id: row.try_get("verdict_id").map_err(failure)?,
-        sequence: row.try_get("sequence").map_err(failure)?,
+        id: row.try_get("verdict_id")?,
+        sequence: row.try_get("sequence")?,
         content: NewVerdict {
-            finding: parsed(row.try_get("finding_id").map_err(failure)?)?,
+            finding: parsed(row.try_get("finding_id")?)?,
             kind: Kind::from_name(&kind).ok_or_else(|| StoreError::Fault("`kind` is not a verdict's kind".into()))?,
-            note: parsed(row.try_get("note").map_err(failure)?)?,
-            author: row.try_get("author").map_err(failure)?,
+            note: parsed(row.try_get("note")?)?,
+            author: row.try_get("author")?,
             request: request.map(parsed).transpose()?,
         },
-        create_time: Timestamp(row.try_get("create_time").map_err(failure)?),
+        create_time: Timestamp(row.try_get("create_time")?),
     })
 }
 

@@ -8,18 +8,16 @@ use std::str::FromStr;
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::{Connection, Database, Schema};
 use sqlx::{Row as _, any::AnyRow};
 
 use super::{FirstAccount, FirstAdministrator, Store, StoreError};
 use crate::{config, tag::Tags};
 
-mod database;
 mod graph;
 mod member;
 mod organization;
 mod principal;
-
-use database::{Connection, Database, Schema, failure};
 
 const SCHEMA: Schema = Schema {
     table: "membership_migrations",
@@ -65,7 +63,7 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
-        Database::migrate(&config.url, &SCHEMA).await
+        Ok(Database::migrate(&config.url, &SCHEMA).await?)
     }
 
     /// Takes the first `steps` steps of the schema only: a database of an earlier version.
@@ -84,7 +82,7 @@ impl SqlStore {
 #[async_trait]
 impl Store for SqlStore {
     async fn ready(&self) -> Result<(), StoreError> {
-        self.0.check(&SCHEMA).await
+        Ok(self.0.check(&SCHEMA).await?)
     }
 
     async fn bootstrap(&self, first: &FirstAccount, administrator: &FirstAdministrator) -> Result<bool, StoreError> {
@@ -95,7 +93,7 @@ impl Store for SqlStore {
             return Ok(false);
         }
         graph::ensure_graph(&mut transaction, &first.graph, &Tags::new(), &first.packages).await?;
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(true)
     }
 }
@@ -103,20 +101,20 @@ impl Store for SqlStore {
 /// Takes the graph's row, so that changes of what belongs to it follow one another.
 async fn lock_graph(connection: &mut Connection, graph: &GraphArn) -> Result<(), StoreError> {
     let outcome = sqlx::query("UPDATE graphs SET revision = revision + 1 WHERE arn = $1").bind(graph.to_string()).execute(connection).await;
-    found(outcome.map_err(failure)?.rows_affected())
+    found(outcome?.rows_affected())
 }
 
 /// Takes the row of all registrations, so that an account is not registered while its absence is being noted.
 async fn lock_registrations(connection: &mut Connection) -> Result<(), StoreError> {
     let outcome = sqlx::query("UPDATE registration_lock SET revision = revision + 1 WHERE name = 'accounts'").execute(connection).await;
-    outcome.map_err(failure)?;
+    outcome?;
     Ok(())
 }
 
 /// Takes the organization's row, so that its changes follow one another.
 async fn lock_organization(connection: &mut Connection, manager: &AccountId) -> Result<(), StoreError> {
     let statement = sqlx::query("UPDATE organizations SET revision = revision + 1 WHERE management_account_id = $1");
-    found(statement.bind(manager.as_str()).execute(connection).await.map_err(failure)?.rows_affected())
+    found(statement.bind(manager.as_str()).execute(connection).await?.rows_affected())
 }
 
 fn found(rows: u64) -> Result<(), StoreError> {
@@ -124,15 +122,15 @@ fn found(rows: u64) -> Result<(), StoreError> {
 }
 
 fn text(row: &AnyRow, column: &str) -> Result<String, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }
 
 fn optional_text(row: &AnyRow, column: &str) -> Result<Option<String>, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }
 
 fn time(row: &AnyRow, column: &str) -> Result<Timestamp, StoreError> {
-    row.try_get(column).map(Timestamp).map_err(failure)
+    row.try_get(column).map(Timestamp).map_err(StoreError::from)
 }
 
 fn parsed<T>(row: &AnyRow, column: &str) -> Result<T, StoreError>

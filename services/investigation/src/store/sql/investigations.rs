@@ -2,13 +2,10 @@
 
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Severity, TimeWindow, Timestamp};
+use gumshoe_runtime::store::Connection;
 use sqlx::{Any, AssertSqlSafe, Row as _, any::AnyRow};
 
-use super::{
-    SqlStore,
-    database::{Connection, failure},
-    parsed,
-};
+use super::{SqlStore, parsed};
 use crate::{
     indicator::{Indicator, Kind},
     investigation::{Investigation, InvestigationId, NewInvestigation, State, Status},
@@ -82,16 +79,14 @@ impl Investigations for SqlStore {
         )
         .bind(&graph_arn)
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?;
+        .await?;
         if let Some(id) = recorded(&mut transaction, &graph_arn, investigation).await? {
             return Ok(id);
         }
         let running: i64 = sqlx::query_scalar("SELECT count(*) FROM investigations WHERE graph_arn = $1 AND status = 'RUNNING'")
             .bind(&graph_arn)
             .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
+            .await?;
         if running >= i64::from(running_limit) {
             return Err(StoreError::TooManyRunning(running_limit));
         }
@@ -110,15 +105,14 @@ impl Investigations for SqlStore {
         // The AWS API writes milliseconds, and filters by what it has written.
         .bind(now.0 - now.0.rem_euclid(MICROS_PER_MILLISECOND))
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?;
-        transaction.commit().await.map_err(failure)?;
+        .await?;
+        transaction.commit().await?;
         Ok(id)
     }
 
     async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Investigation, StoreError> {
         let statement = format!("SELECT {COLUMNS} FROM investigations WHERE graph_arn = $1 AND investigation_id = $2");
-        let row = sqlx::query(AssertSqlSafe(statement)).bind(graph.to_string()).bind(id.as_str()).fetch_optional(&self.0.pool).await.map_err(failure)?;
+        let row = sqlx::query(AssertSqlSafe(statement)).bind(graph.to_string()).bind(id.as_str()).fetch_optional(&self.0.pool).await?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(investigation_of)
     }
 
@@ -168,7 +162,7 @@ impl Investigations for SqlStore {
             format!("SELECT {COLUMNS} FROM investigations WHERE {} ORDER BY {column} {direction}, investigation_id {direction} LIMIT {limit}", condition.text);
         // Safe: only names of columns and numbers of places were put into the text.
         let query = bound(sqlx::query(AssertSqlSafe(statement)).persistent(false), condition.values);
-        let rows = query.fetch_all(&self.0.pool).await.map_err(failure)?;
+        let rows = query.fetch_all(&self.0.pool).await?;
         rows.iter()
             .map(|row| {
                 let investigation = investigation_of(row)?;
@@ -185,7 +179,7 @@ impl Investigations for SqlStore {
 
     async fn set_state(&self, graph: &GraphArn, id: &InvestigationId, state: State) -> Result<(), StoreError> {
         let query = sqlx::query("UPDATE investigations SET state = $1 WHERE graph_arn = $2 AND investigation_id = $3").bind(state.as_str());
-        let changed = query.bind(graph.to_string()).bind(id.as_str()).execute(&self.0.pool).await.map_err(failure)?.rows_affected();
+        let changed = query.bind(graph.to_string()).bind(id.as_str()).execute(&self.0.pool).await?.rows_affected();
         if changed == 1 { Ok(()) } else { Err(StoreError::NotFound) }
     }
 
@@ -207,15 +201,15 @@ impl Investigations for SqlStore {
         let statement = format!("SELECT place, detail FROM indicators WHERE {} ORDER BY place LIMIT {limit}", condition.text);
         // Safe: only names of columns and numbers of places were put into the text.
         let query = bound(sqlx::query(AssertSqlSafe(statement)), condition.values);
-        let rows = query.fetch_all(&self.0.pool).await.map_err(failure)?;
+        let rows = query.fetch_all(&self.0.pool).await?;
         if rows.is_empty() {
             self.investigation(graph, id).await?;
         }
         rows.iter()
             .map(|row| {
-                let detail: String = row.try_get("detail").map_err(failure)?;
+                let detail: String = row.try_get("detail")?;
                 let indicator = serde_json::from_str(&detail).map_err(|error| StoreError::Fault(Box::new(error)))?;
-                Ok((row.try_get("place").map_err(failure)?, indicator))
+                Ok((row.try_get("place")?, indicator))
             })
             .collect()
     }
@@ -235,8 +229,7 @@ impl Investigations for SqlStore {
         .bind(now.0)
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut claimed = rows
             .iter()
             .map(|row| {
@@ -258,7 +251,7 @@ impl Investigations for SqlStore {
     async fn renew(&self, worker: &str, claimed: &Claimed, until: Timestamp) -> Result<bool, StoreError> {
         let statement = "UPDATE investigations SET lease_expires = $1 WHERE graph_arn = $2 AND investigation_id = $3 AND worker = $4 AND status = 'RUNNING'";
         let query = sqlx::query(statement).bind(until.0).bind(claimed.graph.to_string()).bind(claimed.id.as_str()).bind(worker);
-        Ok(query.execute(&self.0.pool).await.map_err(failure)?.rows_affected() == 1)
+        Ok(query.execute(&self.0.pool).await?.rows_affected() == 1)
     }
 
     async fn postpone(&self, worker: &str, claimed: &Claimed, next_try: Timestamp, counts: bool) -> Result<(), StoreError> {
@@ -272,15 +265,14 @@ impl Investigations for SqlStore {
         .bind(claimed.id.as_str())
         .bind(worker)
         .execute(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(())
     }
 
     async fn give_up(&self, worker: &str) -> Result<(), StoreError> {
         let statement =
             "UPDATE investigations SET worker = '', lease_expires = 0, attempts = attempts - 1 WHERE status = 'RUNNING' AND worker = $1 AND worker <> ''";
-        sqlx::query(statement).bind(worker).execute(&self.0.pool).await.map_err(failure)?;
+        sqlx::query(statement).bind(worker).execute(&self.0.pool).await?;
         Ok(())
     }
 
@@ -301,14 +293,13 @@ impl Investigations for SqlStore {
         .bind(claimed.id.as_str())
         .bind(worker)
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?
+        .await?
         .rows_affected();
         if finished == 0 {
             return Ok(false);
         }
         insert_indicators(&mut transaction, &graph_arn, &claimed.id, indicators).await?;
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(true)
     }
 }
@@ -318,7 +309,7 @@ async fn recorded(connection: &mut Connection, graph_arn: &str, investigation: &
     let Some(request) = &investigation.request else { return Ok(None) };
     let statement = format!("SELECT {COLUMNS} FROM investigations WHERE graph_arn = $1 AND principal = $2 AND request_id = $3");
     let query = sqlx::query(AssertSqlSafe(statement)).bind(graph_arn).bind(&investigation.principal).bind(request.as_str());
-    let row = query.fetch_optional(connection).await.map_err(failure)?;
+    let row = query.fetch_optional(connection).await?;
     match row.as_ref().map(investigation_of).transpose()? {
         Some(recorded) if recorded.subject != investigation.subject || recorded.scope != investigation.scope => Err(StoreError::RequestReused),
         recorded => Ok(recorded.map(|recorded| recorded.id)),
@@ -336,7 +327,7 @@ async fn insert_indicators(connection: &mut Connection, graph_arn: &str, id: &In
             let detail = serde_json::to_string(indicator).map_err(|error| StoreError::Fault(Box::new(error)))?;
             query = query.bind(place).bind(indicator.kind().as_str()).bind(detail);
         }
-        query.execute(&mut *connection).await.map_err(failure)?;
+        query.execute(&mut *connection).await?;
     }
     Ok(())
 }
@@ -372,9 +363,9 @@ fn scope_of(row: &AnyRow) -> Result<TimeWindow, StoreError> {
 }
 
 fn text(row: &AnyRow, column: &str) -> Result<String, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }
 
 fn number(row: &AnyRow, column: &str) -> Result<i64, StoreError> {
-    row.try_get(column).map_err(failure)
+    row.try_get(column).map_err(StoreError::from)
 }

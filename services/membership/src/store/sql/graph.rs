@@ -4,13 +4,10 @@ use std::collections::BTreeMap;
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::Connection;
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{
-    SqlStore,
-    database::{Connection, failure},
-    found, known, lock_graph, lock_registrations, member, parsed, text, time,
-};
+use super::{SqlStore, found, known, lock_graph, lock_registrations, member, parsed, text, time};
 use crate::{
     account::Account,
     datasource::{Package, PackageChange, PackageState},
@@ -31,7 +28,7 @@ impl GraphStore for SqlStore {
         if !register(&mut transaction, registrar, account).await? {
             return Err(StoreError::AlreadyExists);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn list_accounts(&self, registrar: &AccountId, after: Option<&AccountId>, limit: u32) -> Result<Vec<Account>, StoreError> {
@@ -40,8 +37,7 @@ impl GraphStore for SqlStore {
             .bind(after.map_or("", AccountId::as_str))
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?
+            .await?
             .iter()
             .map(|row| {
                 Ok(Account { id: parsed(row, "account_id")?, name: parsed(row, "name")?, email: parsed(row, "email")?, create_time: time(row, "create_time")? })
@@ -52,13 +48,12 @@ impl GraphStore for SqlStore {
     async fn create_graph(&self, graph: &Graph, tags: &Tags, packages: &[Package]) -> Result<Graph, StoreError> {
         let mut transaction = self.0.begin().await?;
         let graph = ensure_graph(&mut transaction, graph, tags, packages).await?;
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(graph)
     }
 
     async fn graph(&self, arn: &GraphArn) -> Result<Graph, StoreError> {
-        let row =
-            sqlx::query("SELECT arn, create_time FROM graphs WHERE arn = $1").bind(arn.to_string()).fetch_optional(&self.0.pool).await.map_err(failure)?;
+        let row = sqlx::query("SELECT arn, create_time FROM graphs WHERE arn = $1").bind(arn.to_string()).fetch_optional(&self.0.pool).await?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(graph_of)
     }
 
@@ -68,8 +63,7 @@ impl GraphStore for SqlStore {
             .bind(after.map(ToString::to_string).unwrap_or_default())
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?
+            .await?
             .iter()
             .map(graph_of)
             .collect()
@@ -78,22 +72,22 @@ impl GraphStore for SqlStore {
     async fn delete_graph(&self, graph: &GraphArn, now: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.0.begin().await?;
         remove_graph(&mut transaction, graph, now).await?;
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn graph_accounts(&self, graph: &GraphArn) -> Result<Option<GraphAccounts>, StoreError> {
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        let mut connection = self.0.pool.acquire().await?;
         let packages = started_packages(&mut connection, graph).await?;
         // Every graph has a package.
         if packages.is_empty() {
             return Ok(None);
         }
         let mut accounts: BTreeMap<AccountId, bool> = BTreeMap::new();
-        for row in sqlx::query("SELECT account_id FROM accounts").fetch_all(&mut *connection).await.map_err(failure)? {
+        for row in sqlx::query("SELECT account_id FROM accounts").fetch_all(&mut *connection).await? {
             accounts.insert(parsed(&row, "account_id")?, false);
         }
         let rows = sqlx::query("SELECT account_id, status FROM memberships WHERE graph_arn = $1").bind(graph.to_string()).fetch_all(&mut *connection).await;
-        for row in rows.map_err(failure)? {
+        for row in rows? {
             accounts.insert(parsed(&row, "account_id")?, text(&row, "status")? == Status::Enabled.as_str());
         }
         accounts.insert(graph.account().clone(), true);
@@ -107,8 +101,7 @@ impl GraphStore for SqlStore {
         )
         .bind(account.as_str())
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
         .map(|row| parsed(row, "arn"))
         .collect()
@@ -116,8 +109,7 @@ impl GraphStore for SqlStore {
 
     async fn tags(&self, graph: &GraphArn) -> Result<Tags, StoreError> {
         let rows = sqlx::query("SELECT tag_key, tag_value FROM graph_tags WHERE graph_arn = $1").bind(graph.to_string()).fetch_all(&self.0.pool).await;
-        let tags: Tags =
-            rows.map_err(failure)?.iter().map(|row| Ok((parsed(row, "tag_key")?, parsed(row, "tag_value")?))).collect::<Result<_, StoreError>>()?;
+        let tags: Tags = rows?.iter().map(|row| Ok((parsed(row, "tag_key")?, parsed(row, "tag_value")?))).collect::<Result<_, StoreError>>()?;
         if tags.is_empty() {
             self.graph(graph).await?;
         }
@@ -128,15 +120,12 @@ impl GraphStore for SqlStore {
         let mut transaction = self.0.begin().await?;
         lock_graph(&mut transaction, graph).await?;
         upsert_tags(&mut transaction, graph, tags).await?;
-        let count: i64 = sqlx::query_scalar("SELECT count(*) FROM graph_tags WHERE graph_arn = $1")
-            .bind(graph.to_string())
-            .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
+        let count: i64 =
+            sqlx::query_scalar("SELECT count(*) FROM graph_tags WHERE graph_arn = $1").bind(graph.to_string()).fetch_one(&mut *transaction).await?;
         if usize::try_from(count).unwrap_or(usize::MAX) > MAX_TAGS {
             return Err(StoreError::QuotaExceeded);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn remove_tags(&self, graph: &GraphArn, keys: &[TagKey]) -> Result<(), StoreError> {
@@ -147,10 +136,9 @@ impl GraphStore for SqlStore {
                 .bind(graph.to_string())
                 .bind(key.as_str())
                 .execute(&mut *transaction)
-                .await
-                .map_err(failure)?;
+                .await?;
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn start_packages(&self, graph: &GraphArn, packages: &[Package], now: Timestamp) -> Result<(), StoreError> {
@@ -169,10 +157,9 @@ impl GraphStore for SqlStore {
             .bind(package.as_str())
             .bind(now.0)
             .execute(&mut *transaction)
-            .await
-            .map_err(failure)?;
+            .await?;
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn package_changes(&self, graph: &GraphArn, account: &AccountId) -> Result<Vec<PackageChange>, StoreError> {
@@ -180,8 +167,7 @@ impl GraphStore for SqlStore {
             .bind(graph.to_string())
             .bind(account.as_str())
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?
+            .await?
             .iter()
             .map(|row| {
                 let state = known(PackageState::from_name(&text(row, "state")?), "state")?;
@@ -200,10 +186,9 @@ impl GraphStore for SqlStore {
         .bind(now.0)
         .bind(lease.0)
         .fetch_optional(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         row.map(|row| {
-            let attempts: i64 = row.try_get("attempts").map_err(failure)?;
+            let attempts: i64 = row.try_get("attempts")?;
             Ok(Removal { graph: parsed(&row, "graph_arn")?, request_time: time(&row, "request_time")?, attempts: u32::try_from(attempts).unwrap_or(u32::MAX) })
         })
         .transpose()
@@ -211,12 +196,12 @@ impl GraphStore for SqlStore {
 
     async fn postpone_removal(&self, graph: &GraphArn, due: Timestamp) -> Result<(), StoreError> {
         let statement = sqlx::query("UPDATE graph_removals SET due_time = $2, lease_time = 0 WHERE graph_arn = $1");
-        statement.bind(graph.to_string()).bind(due.0).execute(&self.0.pool).await.map_err(failure)?;
+        statement.bind(graph.to_string()).bind(due.0).execute(&self.0.pool).await?;
         Ok(())
     }
 
     async fn finish_removal(&self, graph: &GraphArn) -> Result<(), StoreError> {
-        sqlx::query("DELETE FROM graph_removals WHERE graph_arn = $1").bind(graph.to_string()).execute(&self.0.pool).await.map_err(failure)?;
+        sqlx::query("DELETE FROM graph_removals WHERE graph_arn = $1").bind(graph.to_string()).execute(&self.0.pool).await?;
         Ok(())
     }
 }
@@ -233,8 +218,7 @@ pub(super) async fn register(connection: &mut Connection, registrar: &AccountId,
     .bind(account.email.as_str())
     .bind(account.create_time.0)
     .execute(&mut *connection)
-    .await
-    .map_err(failure)?
+    .await?
     .rows_affected();
     if inserted > 0 {
         member::verify(connection, account).await?;
@@ -253,8 +237,7 @@ pub(super) async fn ensure_graph(connection: &mut Connection, graph: &Graph, tag
         .bind(graph.arn.to_string())
         .bind(graph.create_time.0)
         .execute(&mut *connection)
-        .await
-        .map_err(failure)?
+        .await?
         .rows_affected();
         if inserted > 0 {
             upsert_tags(connection, &graph.arn, tags).await?;
@@ -267,8 +250,7 @@ pub(super) async fn ensure_graph(connection: &mut Connection, graph: &Graph, tag
             .bind(graph.arn.account().as_str())
             .bind(graph.arn.region())
             .fetch_optional(&mut *connection)
-            .await
-            .map_err(failure)?;
+            .await?;
         if let Some(row) = row {
             return graph_of(&row);
         }
@@ -280,13 +262,12 @@ pub(super) async fn ensure_graph(connection: &mut Connection, graph: &Graph, tag
 pub(super) async fn remove_graph(connection: &mut Connection, graph: &GraphArn, now: Timestamp) -> Result<(), StoreError> {
     // What belongs to the graph goes with it by foreign keys.
     let deleted = sqlx::query("DELETE FROM graphs WHERE arn = $1").bind(graph.to_string()).execute(&mut *connection).await;
-    found(deleted.map_err(failure)?.rows_affected())?;
+    found(deleted?.rows_affected())?;
     sqlx::query("INSERT INTO graph_removals (graph_arn, request_time, due_time, lease_time, attempts) VALUES ($1, $2, $2, 0, 0)")
         .bind(graph.to_string())
         .bind(now.0)
         .execute(connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     Ok(())
 }
 
@@ -296,8 +277,7 @@ pub(super) async fn started_packages(connection: &mut Connection, graph: &GraphA
         .bind(graph.to_string())
         .bind(graph.account().as_str())
         .fetch_all(connection)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
         .map(|row| parsed(row, "package"))
         .collect()
@@ -310,8 +290,7 @@ async fn insert_package(connection: &mut Connection, graph: &GraphArn, package: 
         .bind(package.as_str())
         .bind(now.0)
         .execute(connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     Ok(())
 }
 
@@ -325,8 +304,7 @@ async fn upsert_tags(connection: &mut Connection, graph: &GraphArn, tags: &Tags)
         .bind(key.as_str())
         .bind(value.as_str())
         .execute(&mut *connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     }
     Ok(())
 }

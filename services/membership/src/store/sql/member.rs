@@ -4,13 +4,10 @@ use std::collections::HashMap;
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::Connection;
 use sqlx::any::AnyRow;
 
-use super::{
-    SqlStore,
-    database::{Connection, failure},
-    known, lock_graph, lock_registrations, optional_text, parsed, text, time,
-};
+use super::{SqlStore, known, lock_graph, lock_registrations, optional_text, parsed, text, time};
 use crate::{
     account::{Account, Email},
     datasource::PackageState,
@@ -41,13 +38,13 @@ impl MemberStore for SqlStore {
         if count(&mut transaction, graph).await? > MAX_MEMBERS {
             return Err(StoreError::QuotaExceeded);
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(outcomes)
     }
 
     async fn members(&self, graph: &GraphArn, accounts: &[AccountId]) -> Result<Outcomes<Member, Refused>, StoreError> {
         self.graph(graph).await?;
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        let mut connection = self.0.pool.acquire().await?;
         let mut outcomes = Vec::with_capacity(accounts.len());
         for account in accounts {
             let outcome = match present(&mut connection, graph, account).await? {
@@ -69,8 +66,7 @@ impl MemberStore for SqlStore {
         .bind(after.map_or("", AccountId::as_str))
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
         .map(member_of)
         .collect()
@@ -84,7 +80,7 @@ impl MemberStore for SqlStore {
             let outcome = change(&mut transaction, graph, account, None, Event::Delete, &Facts::NONE, now).await?;
             outcomes.push((account.clone(), outcome.map(|_| ())));
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(outcomes)
     }
 
@@ -92,7 +88,7 @@ impl MemberStore for SqlStore {
         let mut transaction = self.0.begin().await?;
         lock_graph(&mut transaction, graph).await?;
         let outcome = change(&mut transaction, graph, account, None, event, &Facts { load, ..Facts::NONE }, now).await?;
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(outcome.map(|_| ()))
     }
 
@@ -105,8 +101,7 @@ impl MemberStore for SqlStore {
         .bind(after.map(ToString::to_string).unwrap_or_default())
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
         .map(member_of)
         .collect()
@@ -157,8 +152,7 @@ pub(super) async fn change(
             .bind(graph.to_string())
             .bind(account.as_str())
             .execute(connection)
-            .await
-            .map_err(failure)?;
+            .await?;
         return Ok(Ok(None));
     };
     let invite_time = present.as_ref().filter(|_| event != Event::Create).map_or(now, |member| member.invite_time);
@@ -178,8 +172,7 @@ pub(super) async fn verify(connection: &mut Connection, account: &Account) -> Re
         .bind(account.id.as_str())
         .bind(Status::VerificationInProgress.as_str())
         .fetch_all(&mut *connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     for row in &waiting {
         let graph: GraphArn = parsed(row, "graph_arn")?;
         match lock_graph(connection, &graph).await {
@@ -201,8 +194,7 @@ pub(super) async fn verify(connection: &mut Connection, account: &Account) -> Re
 
 /// How many members a graph has.
 pub(super) async fn count(connection: &mut Connection, graph: &GraphArn) -> Result<usize, StoreError> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM memberships WHERE graph_arn = $1").bind(graph.to_string()).fetch_one(connection).await.map_err(failure)?;
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM memberships WHERE graph_arn = $1").bind(graph.to_string()).fetch_one(connection).await?;
     Ok(usize::try_from(count).unwrap_or(usize::MAX))
 }
 
@@ -214,8 +206,7 @@ pub(super) async fn present(connection: &mut Connection, graph: &GraphArn, accou
     .bind(graph.to_string())
     .bind(account.as_str())
     .fetch_optional(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     row.as_ref().map(member_of).transpose()
 }
 
@@ -223,7 +214,7 @@ async fn registered(connection: &mut Connection, members: &[NewMember]) -> Resul
     let mut emails = HashMap::new();
     for new in members {
         let row = sqlx::query("SELECT email FROM accounts WHERE account_id = $1").bind(new.account.as_str()).fetch_optional(&mut *connection).await;
-        if let Some(row) = row.map_err(failure)? {
+        if let Some(row) = row? {
             emails.insert(new.account.clone(), parsed(&row, "email")?);
         }
     }
@@ -240,8 +231,7 @@ async fn is_in_organization(connection: &mut Connection, graph: &GraphArn, accou
     .bind(graph.to_string())
     .bind(account.as_str())
     .fetch_one(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     Ok(count > 0)
 }
 
@@ -250,8 +240,7 @@ async fn last_change(connection: &mut Connection, graph: &GraphArn, account: &Ac
         .bind(graph.to_string())
         .bind(account.as_str())
         .fetch_one(connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     Ok(Timestamp(recorded).max(present.map_or(Timestamp::MIN, |member| member.update_time)))
 }
 
@@ -268,14 +257,13 @@ async fn record(connection: &mut Connection, graph: &GraphArn, account: &Account
         .bind(state.as_str())
         .bind(now.0)
         .execute(&mut *connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     }
     Ok(())
 }
 
 async fn own_email(connection: &mut Connection, account: &AccountId) -> Result<Email, StoreError> {
-    let row = sqlx::query("SELECT email FROM accounts WHERE account_id = $1").bind(account.as_str()).fetch_optional(connection).await.map_err(failure)?;
+    let row = sqlx::query("SELECT email FROM accounts WHERE account_id = $1").bind(account.as_str()).fetch_optional(connection).await?;
     parsed(&row.ok_or(StoreError::NotFound)?, "email")
 }
 
@@ -296,8 +284,7 @@ async fn upsert(connection: &mut Connection, member: &Member) -> Result<(), Stor
     .bind(member.invite_time.0)
     .bind(member.update_time.0)
     .execute(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     Ok(())
 }
 

@@ -2,12 +2,11 @@
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::Connection;
 use sqlx::Row as _;
 
 use super::{
-    SqlStore,
-    database::{Connection, failure},
-    found,
+    SqlStore, found,
     graph::{ensure_graph, remove_graph},
     lock_graph, lock_organization, member, parsed, time,
 };
@@ -30,13 +29,12 @@ impl OrganizationStore for SqlStore {
         .bind(manager.as_str())
         .bind(now.0)
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?
+        .await?
         .rows_affected();
         if created > 0 && !insert_account(&mut transaction, manager, manager, now).await? {
             return Err(StoreError::AlreadyExists);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn add_accounts(&self, manager: &AccountId, accounts: &[AccountId], now: Timestamp) -> Result<Outcomes<(), Refused>, StoreError> {
@@ -68,7 +66,7 @@ impl OrganizationStore for SqlStore {
                 }
             }
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(outcomes)
     }
 
@@ -84,7 +82,7 @@ impl OrganizationStore for SqlStore {
             let outcome = organization::leave(manager, account, present.as_ref(), administers);
             if outcome.is_ok() {
                 let statement = sqlx::query("DELETE FROM organization_accounts WHERE management_account_id = $1 AND account_id = $2");
-                statement.bind(manager.as_str()).bind(account.as_str()).execute(&mut *transaction).await.map_err(failure)?;
+                statement.bind(manager.as_str()).bind(account.as_str()).execute(&mut *transaction).await?;
                 left.push(account);
             }
             outcomes.push((account.clone(), outcome));
@@ -98,7 +96,7 @@ impl OrganizationStore for SqlStore {
                 let _ = member::change(&mut transaction, graph, account, None, Event::Delete, &Facts::NONE, now).await?;
             }
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(outcomes)
     }
 
@@ -109,16 +107,14 @@ impl OrganizationStore for SqlStore {
         )
         .bind(account.as_str())
         .fetch_optional(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let manager: AccountId = parsed(&row.ok_or(StoreError::NotFound)?, "management_account_id")?;
         sqlx::query("SELECT account_id, join_time FROM organization_accounts WHERE management_account_id = $1 AND account_id > $2 ORDER BY account_id LIMIT $3")
             .bind(manager.as_str())
             .bind(after.map_or("", AccountId::as_str))
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?
+            .await?
             .iter()
             .map(|row| {
                 let account: AccountId = parsed(row, "account_id")?;
@@ -149,8 +145,7 @@ impl OrganizationStore for SqlStore {
         .bind(graph.to_string())
         .bind(now.0)
         .execute(&mut *transaction)
-        .await
-        .map_err(failure)?;
+        .await?;
         let rows = sqlx::query(
             "SELECT memberships.account_id AS account_id FROM memberships \
              JOIN organization_accounts AS accounts ON accounts.account_id = memberships.account_id \
@@ -159,12 +154,11 @@ impl OrganizationStore for SqlStore {
         .bind(graph.to_string())
         .bind(manager.as_str())
         .fetch_all(&mut *transaction)
-        .await
-        .map_err(failure)?;
+        .await?;
         for row in &rows {
             join_graph(&mut transaction, &graph, &parsed(row, "account_id")?, now).await?;
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(Ok(()))
     }
 
@@ -178,22 +172,21 @@ impl OrganizationStore for SqlStore {
             Err(StoreError::NotFound) => return Ok(false),
             Err(error) => return Err(error),
         }
-        transaction.commit().await.map_err(failure)?;
+        transaction.commit().await?;
         Ok(true)
     }
 
     async fn is_in_organization(&self, account: &AccountId) -> Result<bool, StoreError> {
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        let mut connection = self.0.pool.acquire().await?;
         Ok(organization_of(&mut connection, account).await?.is_some())
     }
 
     async fn administrator(&self, manager: &AccountId, region: &str) -> Result<Option<Administrator>, StoreError> {
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        let mut connection = self.0.pool.acquire().await?;
         let count: i64 = sqlx::query_scalar("SELECT count(*) FROM organizations WHERE management_account_id = $1")
             .bind(manager.as_str())
             .fetch_one(&mut *connection)
-            .await
-            .map_err(failure)?;
+            .await?;
         found(count.unsigned_abs())?;
         administrator(&mut connection, manager, region).await
     }
@@ -202,14 +195,13 @@ impl OrganizationStore for SqlStore {
         let auto_enable: Option<i64> = sqlx::query_scalar("SELECT auto_enable FROM organization_administrators WHERE graph_arn = $1")
             .bind(graph.to_string())
             .fetch_optional(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         auto_enable.map(|auto_enable| auto_enable != 0).ok_or(StoreError::NotFound)
     }
 
     async fn set_auto_enable(&self, graph: &GraphArn, auto_enable: bool) -> Result<(), StoreError> {
         let statement = sqlx::query("UPDATE organization_administrators SET auto_enable = $2 WHERE graph_arn = $1");
-        found(statement.bind(graph.to_string()).bind(i64::from(auto_enable)).execute(&self.0.pool).await.map_err(failure)?.rows_affected())
+        found(statement.bind(graph.to_string()).bind(i64::from(auto_enable)).execute(&self.0.pool).await?.rows_affected())
     }
 }
 
@@ -221,19 +213,18 @@ async fn insert_account(connection: &mut Connection, manager: &AccountId, accoun
             .bind(now.0)
             .execute(connection)
             .await;
-    Ok(outcome.map_err(failure)?.rows_affected() > 0)
+    Ok(outcome?.rows_affected() > 0)
 }
 
 /// The management account of the organization that an account belongs to.
 async fn organization_of(connection: &mut Connection, account: &AccountId) -> Result<Option<AccountId>, StoreError> {
     let row =
         sqlx::query("SELECT management_account_id FROM organization_accounts WHERE account_id = $1").bind(account.as_str()).fetch_optional(connection).await;
-    row.map_err(failure)?.as_ref().map(|row| parsed(row, "management_account_id")).transpose()
+    row?.as_ref().map(|row| parsed(row, "management_account_id")).transpose()
 }
 
 async fn is_registered(connection: &mut Connection, account: &AccountId) -> Result<bool, StoreError> {
-    let count: i64 =
-        sqlx::query_scalar("SELECT count(*) FROM accounts WHERE account_id = $1").bind(account.as_str()).fetch_one(connection).await.map_err(failure)?;
+    let count: i64 = sqlx::query_scalar("SELECT count(*) FROM accounts WHERE account_id = $1").bind(account.as_str()).fetch_one(connection).await?;
     Ok(count > 0)
 }
 
@@ -242,10 +233,9 @@ async fn graphs(connection: &mut Connection, manager: &AccountId) -> Result<Vec<
     sqlx::query("SELECT graph_arn, auto_enable FROM organization_administrators WHERE management_account_id = $1 ORDER BY graph_arn")
         .bind(manager.as_str())
         .fetch_all(connection)
-        .await
-        .map_err(failure)?
+        .await?
         .iter()
-        .map(|row| Ok((parsed(row, "graph_arn")?, row.try_get::<i64, _>("auto_enable").map_err(failure)? != 0)))
+        .map(|row| Ok((parsed(row, "graph_arn")?, row.try_get::<i64, _>("auto_enable")? != 0)))
         .collect()
 }
 
@@ -254,8 +244,7 @@ async fn administrator(connection: &mut Connection, manager: &AccountId, region:
         .bind(manager.as_str())
         .bind(region)
         .fetch_optional(connection)
-        .await
-        .map_err(failure)?;
+        .await?;
     row.as_ref()
         .map(|row| Ok(Administrator { account: parsed(row, "account_id")?, graph: parsed(row, "graph_arn")?, delegation_time: time(row, "delegation_time")? }))
         .transpose()

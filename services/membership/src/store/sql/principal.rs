@@ -2,13 +2,10 @@
 
 use async_trait::async_trait;
 use gumshoe_model::{AccountId, GraphArn, Timestamp};
+use gumshoe_runtime::store::Connection;
 use sqlx::{Row as _, any::AnyRow};
 
-use super::{
-    SqlStore,
-    database::{Connection, failure},
-    found, optional_text, parsed, text, time,
-};
+use super::{SqlStore, found, optional_text, parsed, text, time};
 use crate::{
     access_key::{AccessKey, AccessKeyId, Credential, MAX_KEYS, SecretDigest, StoredSecret},
     policy::{MAX_POLICIES, Policy, PolicyDocument, PolicyName},
@@ -21,7 +18,7 @@ use crate::{
 #[async_trait]
 impl PrincipalStore for SqlStore {
     async fn create_principal(&self, account: &AccountId, principal: &Principal) -> Result<(), StoreError> {
-        let mut connection = self.0.pool.acquire().await.map_err(failure)?;
+        let mut connection = self.0.pool.acquire().await?;
         if insert_principal(&mut connection, account, principal).await? { Ok(()) } else { Err(StoreError::AlreadyExists) }
     }
 
@@ -31,13 +28,12 @@ impl PrincipalStore for SqlStore {
             .bind(account.as_str())
             .bind(registrar.as_str())
             .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
+            .await?;
         found(registered.unsigned_abs())?;
         if !insert_administrator(&mut transaction, account, administrator).await? {
             return Err(StoreError::AlreadyExists);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn principal(&self, account: &AccountId, name: &PrincipalName) -> Result<Principal, StoreError> {
@@ -45,8 +41,7 @@ impl PrincipalStore for SqlStore {
             .bind(account.as_str())
             .bind(name.as_str())
             .fetch_optional(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(principal_of)
     }
 
@@ -56,8 +51,7 @@ impl PrincipalStore for SqlStore {
             .bind(after.map_or("", PrincipalName::as_str))
             .bind(i64::from(limit))
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?
+            .await?
             .iter()
             .map(principal_of)
             .collect()
@@ -67,7 +61,7 @@ impl PrincipalStore for SqlStore {
         // Keys and policies go with it by their foreign keys.
         let outcome =
             sqlx::query("DELETE FROM principals WHERE account_id = $1 AND name = $2").bind(account.as_str()).bind(name.as_str()).execute(&self.0.pool).await;
-        found(outcome.map_err(failure)?.rows_affected())
+        found(outcome?.rows_affected())
     }
 
     async fn create_access_key(&self, account: &AccountId, key: &AccessKey, secret: &StoredSecret) -> Result<(), StoreError> {
@@ -78,12 +72,11 @@ impl PrincipalStore for SqlStore {
             .bind(account.as_str())
             .bind(key.principal.as_str())
             .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
+            .await?;
         if usize::try_from(count).unwrap_or(usize::MAX) > MAX_KEYS {
             return Err(StoreError::QuotaExceeded);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn list_access_keys(&self, account: &AccountId, name: &PrincipalName) -> Result<Vec<AccessKey>, StoreError> {
@@ -94,8 +87,7 @@ impl PrincipalStore for SqlStore {
         .bind(account.as_str())
         .bind(name.as_str())
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         if rows.is_empty() {
             self.require_principal(account, name).await?;
         }
@@ -111,8 +103,7 @@ impl PrincipalStore for SqlStore {
         .bind(id.as_str())
         .bind(i64::from(active))
         .fetch_optional(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         row.as_ref().ok_or(StoreError::NotFound).and_then(access_key_of)
     }
 
@@ -122,7 +113,7 @@ impl PrincipalStore for SqlStore {
             .bind(id.as_str())
             .execute(&self.0.pool)
             .await;
-        found(outcome.map_err(failure)?.rows_affected())
+        found(outcome?.rows_affected())
     }
 
     async fn credential(&self, id: &AccessKeyId) -> Result<Credential, StoreError> {
@@ -132,8 +123,7 @@ impl PrincipalStore for SqlStore {
         )
         .bind(id.as_str())
         .fetch_optional(&self.0.pool)
-        .await
-        .map_err(failure)?
+        .await?
         .ok_or(StoreError::NotFound)?;
         let digest = text(&row, "secret_digest")?;
         let digest = SecretDigest::from_hex(&digest).ok_or_else(|| StoreError::Fault("`secret_digest` is not a digest".into()))?;
@@ -149,8 +139,7 @@ impl PrincipalStore for SqlStore {
         .bind(id.as_str())
         .bind(time.0)
         .execute(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(())
     }
 
@@ -163,8 +152,7 @@ impl PrincipalStore for SqlStore {
         .bind(after.map_or("", AccessKeyId::as_str))
         .bind(i64::from(limit))
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut secrets = Vec::with_capacity(rows.len());
         for row in &rows {
             if let Some(sealed) = sealed_of(row)? {
@@ -184,8 +172,7 @@ impl PrincipalStore for SqlStore {
         .bind(old.key_id.as_str())
         .bind(old.ciphertext.as_str())
         .execute(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         Ok(())
     }
 
@@ -197,12 +184,11 @@ impl PrincipalStore for SqlStore {
             .bind(account.as_str())
             .bind(name.as_str())
             .fetch_one(&mut *transaction)
-            .await
-            .map_err(failure)?;
+            .await?;
         if usize::try_from(count).unwrap_or(usize::MAX) > MAX_POLICIES {
             return Err(StoreError::QuotaExceeded);
         }
-        transaction.commit().await.map_err(failure)
+        transaction.commit().await.map_err(StoreError::from)
     }
 
     async fn list_policies(&self, account: &AccountId, name: &PrincipalName) -> Result<Vec<Policy>, StoreError> {
@@ -210,8 +196,7 @@ impl PrincipalStore for SqlStore {
             .bind(account.as_str())
             .bind(name.as_str())
             .fetch_all(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         if rows.is_empty() {
             self.require_principal(account, name).await?;
         }
@@ -230,8 +215,7 @@ impl PrincipalStore for SqlStore {
         )
         .bind(account.as_str())
         .fetch_all(&self.0.pool)
-        .await
-        .map_err(failure)?;
+        .await?;
         let mut graphs: Vec<(GraphArn, Tags)> = Vec::new();
         for row in &rows {
             let graph: GraphArn = parsed(row, "arn")?;
@@ -252,7 +236,7 @@ impl PrincipalStore for SqlStore {
             .bind(policy.as_str())
             .execute(&self.0.pool)
             .await;
-        found(outcome.map_err(failure)?.rows_affected())
+        found(outcome?.rows_affected())
     }
 }
 
@@ -262,8 +246,7 @@ impl SqlStore {
             .bind(account.as_str())
             .bind(name.as_str())
             .fetch_one(&self.0.pool)
-            .await
-            .map_err(failure)?;
+            .await?;
         found(count.unsigned_abs())
     }
 }
@@ -271,12 +254,9 @@ impl SqlStore {
 /// Gives an account without principals its first one; `false`, and nothing happens, if it has one.
 pub(super) async fn insert_administrator(connection: &mut Connection, account: &AccountId, administrator: &FirstAdministrator) -> Result<bool, StoreError> {
     // Takes the account's row, so that of several concurrent calls one is first.
-    sqlx::query("UPDATE accounts SET name = name WHERE account_id = $1").bind(account.as_str()).execute(&mut *connection).await.map_err(failure)?;
-    let principals: i64 = sqlx::query_scalar("SELECT count(*) FROM principals WHERE account_id = $1")
-        .bind(account.as_str())
-        .fetch_one(&mut *connection)
-        .await
-        .map_err(failure)?;
+    sqlx::query("UPDATE accounts SET name = name WHERE account_id = $1").bind(account.as_str()).execute(&mut *connection).await?;
+    let principals: i64 =
+        sqlx::query_scalar("SELECT count(*) FROM principals WHERE account_id = $1").bind(account.as_str()).fetch_one(&mut *connection).await?;
     if principals > 0 {
         return Ok(false);
     }
@@ -296,7 +276,7 @@ async fn insert_principal(connection: &mut Connection, account: &AccountId, prin
     .bind(principal.trust_policy.as_ref().map(TrustPolicy::as_str))
     .execute(connection)
     .await;
-    Ok(outcome.map_err(failure)?.rows_affected() > 0)
+    Ok(outcome?.rows_affected() > 0)
 }
 
 async fn insert_access_key(connection: &mut Connection, account: &AccountId, key: &AccessKey, secret: &StoredSecret) -> Result<(), StoreError> {
@@ -314,8 +294,7 @@ async fn insert_access_key(connection: &mut Connection, account: &AccountId, key
     .bind(key.create_time.0)
     .bind(key.last_used_time.map(|time| time.0))
     .execute(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     Ok(())
 }
 
@@ -330,8 +309,7 @@ async fn upsert_policy(connection: &mut Connection, account: &AccountId, name: &
     .bind(policy.document.as_given())
     .bind(policy.update_time.0)
     .execute(connection)
-    .await
-    .map_err(failure)?;
+    .await?;
     Ok(())
 }
 
@@ -342,16 +320,16 @@ async fn lock_principal(connection: &mut Connection, account: &AccountId, name: 
         .bind(name.as_str())
         .execute(connection)
         .await;
-    found(outcome.map_err(failure)?.rows_affected())
+    found(outcome?.rows_affected())
 }
 
 fn access_key_of(row: &AnyRow) -> Result<AccessKey, StoreError> {
     Ok(AccessKey {
         id: parsed(row, "access_key_id")?,
         principal: parsed(row, "principal")?,
-        active: row.try_get::<i64, _>("active").map_err(failure)? != 0,
+        active: row.try_get::<i64, _>("active")? != 0,
         create_time: time(row, "create_time")?,
-        last_used_time: row.try_get::<Option<i64>, _>("last_used_time").map_err(failure)?.map(Timestamp),
+        last_used_time: row.try_get::<Option<i64>, _>("last_used_time")?.map(Timestamp),
     })
 }
 
