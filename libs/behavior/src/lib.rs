@@ -4,11 +4,19 @@
 //! |---|---|
 //! | [`risk`](mod@risk) | one score from 0 to 100 out of many facts, with each fact's part in it |
 //! | [`newness`] | facts: what is in scope and was not in the baseline, and failures beyond the usual |
+//! | [`anomaly`] | what every statistic below says: a score, the facts that moved it, the baseline |
+//! | [`midas`] | bursts and lockstep in a stream of edges, not learned from |
+//! | [`spot`] | thresholds for a stream of scores, without labels |
 //!
 //! Every number here is published in the documentation of its function, so that a score can be followed by hand.
 
+pub mod anomaly;
+pub mod midas;
 pub mod newness;
+mod random;
 pub mod risk;
+pub mod spot;
 
+pub use anomaly::Anomaly;
 pub use newness::{Baseline, Calls, Kind, New, failures, newness};
 pub use risk::{Criticality, Input, Level, Part, Risk, Source, risk};
