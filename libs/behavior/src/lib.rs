@@ -7,15 +7,20 @@
 //! | [`anomaly`] | what every statistic below says: a score, the facts that moved it, the baseline |
 //! | [`midas`] | bursts and lockstep in a stream of edges, not learned from |
 //! | [`spot`] | thresholds for a stream of scores, without labels |
+//! | [`volume`] | how much in an hour of the week is usual |
+//! | [`flow`] | beacons, scans and data going out, by hourly sums of flows |
 //!
 //! Every number here is published in the documentation of its function, so that a score can be followed by hand.
 
 pub mod anomaly;
+pub mod flow;
 pub mod midas;
 pub mod newness;
 mod random;
 pub mod risk;
+mod robust;
 pub mod spot;
+pub mod volume;
 
 pub use anomaly::Anomaly;
 pub use newness::{Baseline, Calls, Kind, New, failures, newness};

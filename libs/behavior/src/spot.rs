@@ -10,7 +10,9 @@
 //! z = t + σ / γ · ((q · n / N)^(−γ) − 1)          for γ = 0:  z = t − σ · ln(q · n / N)
 //! ```
 //!
-//! What is above `z` is an alarm and is not learned; what is between `t` and `z` is a peak and refines the tail.
+//! What is above `z` is an alarm and is not learned; what is between `t` and `z` is a peak and refines the tail. Left at that, the
+//! tail would be fitted to peaks that end at `z`, and `z` would sink with every fit. So for every `N / (q · n)` peaks one is added
+//! that the tail has above `z`: as many as a usual stream has there, however many alarms there were.
 
 use std::collections::VecDeque;
 
@@ -178,6 +180,9 @@ pub struct Spot {
     peaks: VecDeque<f64>,
     /// Peaks since the tail was fitted.
     unfitted: usize,
+    /// What part of a peak above the threshold is to be added, and how many were.
+    owed: f64,
+    added: u32,
     /// Peaks and values, alarms left out.
     peaks_seen: u64,
     seen: u64,
@@ -192,12 +197,12 @@ impl Spot {
             level: settings.level.clamp(0.5, 0.999),
             calibration: settings.calibration.max(2 * MIN_PEAKS),
         };
-        Self { settings, first: Vec::new(), tail: None, peaks: VecDeque::new(), unfitted: 0, peaks_seen: 0, seen: 0 }
+        Self { settings, first: Vec::new(), tail: None, peaks: VecDeque::new(), unfitted: 0, owed: 0.0, added: 0, peaks_seen: 0, seen: 0 }
     }
 
     /// Judges a value and learns from it. What is no finite number is usual and not learned.
     pub fn observe(&mut self, value: f64) -> Verdict {
-        let (Some(threshold), Some((level, _))) = (self.threshold(), self.tail) else {
+        let (Some(threshold), Some((level, tail))) = (self.threshold(), self.tail) else {
             self.calibrate(value);
             return Verdict::Calibrating;
         };
@@ -212,6 +217,14 @@ impl Spot {
             return Verdict::Normal;
         }
         self.peak(value - level);
+        self.owed += self.ratio();
+        if self.owed >= 1.0 {
+            self.owed -= 1.0;
+            self.added += 1;
+            // Spread evenly over the tail's quantiles above the threshold: multiples of the golden ratio.
+            let quantile = (f64::from(self.added) * 0.618_033_988_749_895).fract().max(1e-3);
+            self.peak(tail.excess(self.ratio() * quantile));
+        }
         // A fit costs as much as thousands of values: each peak of the first, then every twentieth part of them.
         if self.unfitted * 20 >= self.peaks.len() {
             self.tail = Some((level, Tail::fit(&self.peaks)));
@@ -224,9 +237,12 @@ impl Spot {
     #[must_use]
     pub fn threshold(&self) -> Option<f64> {
         let (level, tail) = self.tail?;
-        let ratio = self.settings.risk * self.seen as f64 / (self.peaks_seen as f64).max(1.0);
-        // If so many are wanted that the threshold would be below the level, the level is the threshold.
-        Some(if ratio < 1.0 { level + tail.excess(ratio) } else { level })
+        Some(level + tail.excess(self.ratio()))
+    }
+
+    /// The part of the peaks that are to be alarms. At most all: then the level is the threshold.
+    fn ratio(&self) -> f64 {
+        (self.settings.risk * self.seen as f64 / (self.peaks_seen as f64).max(1.0)).min(1.0)
     }
 
     /// The chance of a usual value of at least this, as far as peaks tell; 1 for what is below the level or while calibrating.
