@@ -192,11 +192,8 @@ impl Spot {
     /// A threshold that has seen nothing. Settings out of their range are cut.
     #[must_use]
     pub fn new(settings: Settings) -> Self {
-        let settings = Settings {
-            risk: settings.risk.clamp(1e-12, 0.5),
-            level: settings.level.clamp(0.5, 0.999),
-            calibration: settings.calibration.max(2 * MIN_PEAKS),
-        };
+        let settings =
+            Settings { risk: settings.risk.clamp(1e-12, 0.5), level: settings.level.clamp(0.5, 0.999), calibration: settings.calibration.max(2 * MIN_PEAKS) };
         Self { settings, first: Vec::new(), tail: None, peaks: VecDeque::new(), unfitted: 0, owed: 0.0, added: 0, peaks_seen: 0, seen: 0 }
     }
 

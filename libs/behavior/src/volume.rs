@@ -59,8 +59,13 @@ impl History {
     #[must_use]
     pub fn usual(&self, start: Hour, end: Hour) -> Volume {
         let hours = (end.0 - start.0).max(0);
-        let seen: Vec<(usize, f64)> =
-            self.hours.range(start..).take_while(|(hour, _)| **hour < end).filter(|(_, amount)| **amount > 0).map(|(hour, amount)| (slot(*hour), ln_1p(*amount))).collect();
+        let seen: Vec<(usize, f64)> = self
+            .hours
+            .range(start..)
+            .take_while(|(hour, _)| **hour < end)
+            .filter(|(_, amount)| **amount > 0)
+            .map(|(hour, amount)| (slot(*hour), ln_1p(*amount)))
+            .collect();
         let median = |values: Vec<f64>| quantile(&sorted(values), 0.5);
         let level_of_all = median(seen.iter().map(|(_, value)| *value).collect());
         let active_of_all = (seen.len() as f64 + 0.5) / (hours as f64 + 1.0);
