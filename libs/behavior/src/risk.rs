@@ -41,6 +41,22 @@ pub enum Source {
     NewAddress,
     /// More failed calls than usual.
     Failures,
+    /// What a rule says: a technique that was seen.
+    Technique,
+    /// Places too far apart for the time between.
+    Travel,
+    /// More in an hour than usual at that time of the week.
+    Volume,
+    /// What similar principals do not do.
+    Peers,
+    /// A burst of edges.
+    Burst,
+    /// Connections like those of a machine that calls home.
+    Beacon,
+    /// Contacts like those of a scan.
+    Scan,
+    /// Data going out.
+    Exfiltration,
 }
 
 impl Source {
@@ -55,6 +71,14 @@ impl Source {
             Self::NewOperation => "new_operation",
             Self::NewAddress => "new_address",
             Self::Failures => "failures",
+            Self::Technique => "technique",
+            Self::Travel => "travel",
+            Self::Volume => "volume",
+            Self::Peers => "peers",
+            Self::Burst => "burst",
+            Self::Beacon => "beacon",
+            Self::Scan => "scan",
+            Self::Exfiltration => "exfiltration",
         }
     }
 }
