@@ -14,13 +14,14 @@ use tokio::time::Instant;
 use tonic::{
     Status,
     body::Body,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
 };
 use tower::Service;
 
 use crate::{
     config::{ClientTls, Upstream},
     http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES},
+    inside::Wire,
     method::STREAMING,
     server::install_crypto_provider,
     status, telemetry,
@@ -59,10 +60,11 @@ pub enum ConnectError {
     },
 }
 
-/// A channel to one service, which connects when first used and again whenever it must. Clones share the connection.
+/// A channel to one service, inside this process or over a connection that is made when first used and again whenever it must.
+/// Clones share it.
 #[derive(Debug, Clone)]
 pub struct PrincipalChannel {
-    channel: Channel,
+    wire: Wire,
     audience: &'static str,
     timeout: Duration,
 }
@@ -73,6 +75,9 @@ impl PrincipalChannel {
     /// # Errors
     /// [`ConnectError`] when the configuration is not valid; a service that does not answer is found out by its calls.
     pub fn connect_lazy(upstream: &Upstream, audience: &'static str) -> Result<Self, ConnectError> {
+        if let Some(inside) = &upstream.inside {
+            return Ok(Self { wire: Wire::Inside(inside.clone()), audience, timeout: upstream.timeout() });
+        }
         let failed = |source| ConnectError::Endpoint { url: crate::config::without_password(&upstream.url), source };
         let mut endpoint = Endpoint::from_shared(upstream.url.to_string())
             .map_err(failed)?
@@ -87,26 +92,26 @@ impl PrincipalChannel {
             install_crypto_provider();
             endpoint = endpoint.tls_config(client_tls(upstream.tls.as_ref())?).map_err(failed)?;
         }
-        Ok(Self { channel: endpoint.connect_lazy(), audience, timeout: upstream.timeout() })
+        Ok(Self { wire: Wire::Network(endpoint.connect_lazy()), audience, timeout: upstream.timeout() })
     }
 
     /// The channel for calls in the name of `caller`, or of the [`Caller`] in a request's extensions, if there is one:
     /// `GraphServiceClient::new(channel.signed(signer, caller))`.
     #[must_use]
-    pub fn signed(&self, signer: Arc<TokenSigner>, caller: Caller) -> Signed<Channel> {
-        Signed::new(self.channel.clone(), signer, self.audience, caller).with_timeout(self.timeout)
+    pub fn signed(&self, signer: Arc<TokenSigner>, caller: Caller) -> Signed {
+        Signed::new(self.wire.clone(), signer, self.audience, caller).with_timeout(self.timeout)
     }
 
-    /// The channel beneath, whose calls are not signed: for health checks.
+    /// The way beneath, on which calls are not signed: for health checks.
     #[must_use]
-    pub fn unsigned(&self) -> Channel {
-        self.channel.clone()
+    pub fn unsigned(&self) -> Wire {
+        self.wire.clone()
     }
 }
 
 /// A client service that signs each call in the name of a caller.
 #[derive(Debug, Clone)]
-pub struct Signed<S> {
+pub struct Signed<S = Wire> {
     inner: S,
     signer: Arc<TokenSigner>,
     audience: &'static str,

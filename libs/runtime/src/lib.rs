@@ -7,6 +7,7 @@
 //! | [`telemetry`] | JSON logs, traces, W3C trace context |
 //! | [`server`] | the gRPC server: layers, health, reflection, readiness, shutdown in phases |
 //! | [`client`] | channels to other services that sign each call |
+//! | [`inside`] | calls between services of one process |
 //! | [`http2`] | sizes of windows and frames |
 //! | [`token`] | the internal principal token and the caller it names |
 //! | [`status`] | the one place where gRPC statuses are made |
@@ -19,6 +20,7 @@ pub mod client;
 pub mod clock;
 pub mod config;
 pub mod http2;
+pub mod inside;
 mod method;
 pub mod page;
 pub mod process;
@@ -32,9 +34,10 @@ pub mod token;
 pub use client::{PrincipalChannel, Signed};
 pub use clock::{Clock, FixedClock, SystemClock};
 pub use config::{ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust, Upstream};
+pub use inside::{Inside, Wire};
 pub use page::{PageTokens, Scope};
 pub use process::main;
-pub use server::{ServeError, Server};
+pub use server::{Listener, ServeError, Server};
 pub use shutdown::Shutdown;
 pub use status::Failure;
 pub use token::{Caller, TokenSigner, TokenVerifier};

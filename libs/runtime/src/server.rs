@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, io, path::Path, sync::Arc, time::Duration};
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, FutureExt as _};
 use tokio::{net::TcpListener, sync::Semaphore};
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -10,10 +10,12 @@ use tonic::{
     transport::{Certificate, Identity, ServerTlsConfig, server::TcpIncoming},
 };
 use tonic_health::{ServingStatus, server::HealthReporter};
+use tower::Layer as _;
 
 use crate::{
     config::{ServerOptions, Tls},
     http2::{CONNECTION_WINDOW_BYTES, FRAME_BYTES, STREAM_WINDOW_BYTES, STREAMS_PER_CONNECTION},
+    inside::Inside,
     method::{STREAMING, Streaming},
     shutdown::Shutdown,
     token::TokenVerifier,
@@ -23,9 +25,12 @@ mod body;
 mod record;
 mod rpc;
 
+pub(crate) use rpc::RpcService;
 use rpc::{RpcLayer, Shared};
 
 const MAX_HEADER_BYTES: u32 = 32 << 10;
+/// Calls in progress that can be counted.
+const MAX_CALLS: usize = 1 << 29;
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After the grace period, calls have been cut off; their connections get this long to say so.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
@@ -59,6 +64,27 @@ pub enum ServeError {
         /// What it said.
         reason: String,
     },
+}
+
+/// Where a server takes calls.
+#[derive(Debug)]
+pub enum Listener {
+    /// From the network.
+    Network(TcpListener),
+    /// From other services of this process.
+    Inside(Inside),
+}
+
+impl From<TcpListener> for Listener {
+    fn from(listener: TcpListener) -> Self {
+        Self::Network(listener)
+    }
+}
+
+impl From<Inside> for Listener {
+    fn from(inside: Inside) -> Self {
+        Self::Inside(inside)
+    }
 }
 
 /// A gRPC server in the making.
@@ -163,8 +189,7 @@ impl Server {
     ///
     /// # Errors
     /// [`ServeError`]; everything but [`ServeError::Flush`] comes before the first call.
-    pub async fn serve(self, listener: TcpListener, routes: Routes) -> Result<(), ServeError> {
-        let address = listener.local_addr().ok();
+    pub async fn serve(self, listener: impl Into<Listener>, routes: Routes) -> Result<(), ServeError> {
         let health = HealthReporter::new();
         let health_names: Vec<String> =
             std::iter::once("").chain(self.health_names.iter().copied()).map(str::to_owned).collect::<HashSet<_>>().into_iter().collect();
@@ -178,31 +203,34 @@ impl Server {
 
         // `stopping` ends health watches and reflection, `cutting` everything else.
         let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
+        let calls = self.options.max_concurrent_calls.min(MAX_CALLS);
+        let permits = Arc::new(Semaphore::new(calls));
         let layer = RpcLayer::new(Shared {
             verifier: self.verifier,
-            permits: Arc::new(Semaphore::new(self.options.max_concurrent_calls.min(Semaphore::MAX_PERMITS))),
+            permits: permits.clone(),
             timeout: Duration::from_secs(self.options.timeout_seconds),
             streaming: self.streaming,
             stopping: stopping.clone(),
             cutting: cutting.clone(),
         });
-        let keepalive = Duration::from_secs(self.options.keepalive_seconds.max(1));
-        let mut builder = tonic::transport::Server::builder()
-            .initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .max_frame_size(FRAME_BYTES)
-            .max_concurrent_streams(STREAMS_PER_CONNECTION)
-            .http2_max_header_list_size(MAX_HEADER_BYTES)
-            .http2_keepalive_interval(Some(keepalive));
-        if let Some(tls) = &self.options.tls {
-            builder = builder.tls_config(server_tls(tls)?)?;
-        }
-        let transport =
-            builder.layer(layer).serve_with_incoming_shutdown(routes, TcpIncoming::from(listener).with_nodelay(Some(true)), stopping.clone().cancelled_owned());
-
-        tracing::info!(?address, tls = self.options.tls.is_some(), "listening");
+        let stop = stopping.clone().cancelled_owned();
+        let mut transport = match listener.into() {
+            Listener::Network(listener) => {
+                tracing::info!(address = ?listener.local_addr().ok(), tls = self.options.tls.is_some(), "listening");
+                let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+                transport(&self.options)?.layer(layer).serve_with_incoming_shutdown(routes, incoming, stop).boxed()
+            }
+            Listener::Inside(inside) => async move {
+                let open = inside.open(layer.layer(routes.prepare()));
+                stop.await;
+                drop(open);
+                // All of them are free when the last call has ended.
+                let _ = permits.acquire_many(u32::try_from(calls).unwrap_or(u32::MAX)).await;
+                Ok(())
+            }
+            .boxed(),
+        };
         let readiness = keep_health(self.ready_check, self.ready_check_interval, &health, &health_names, &self.shutdown);
-        let mut transport = std::pin::pin!(transport);
         tokio::select! {
             ended = &mut transport => return ended.map_err(ServeError::from),
             () = readiness => {}
@@ -229,6 +257,22 @@ impl Server {
         }
         tracing::info!(phase = "closed", service = self.service, "shutdown");
         outcome
+    }
+}
+
+/// The network's side of a server.
+fn transport(options: &ServerOptions) -> Result<tonic::transport::Server, ServeError> {
+    let keepalive = Duration::from_secs(options.keepalive_seconds.max(1));
+    let builder = tonic::transport::Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .max_frame_size(FRAME_BYTES)
+        .max_concurrent_streams(STREAMS_PER_CONNECTION)
+        .http2_max_header_list_size(MAX_HEADER_BYTES)
+        .http2_keepalive_interval(Some(keepalive));
+    match &options.tls {
+        Some(tls) => Ok(builder.tls_config(server_tls(tls)?)?),
+        None => Ok(builder),
     }
 }
 

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use gumshoe_api::membership::v1::{self as api, membership_service_client::MembershipServiceClient, principal_service_client::PrincipalServiceClient};
 use gumshoe_runtime::{Caller, PrincipalChannel, Signed, TokenSigner, Upstream};
-use tonic::transport::Channel;
 use url::Url;
 
 /// A policy that allows everything.
@@ -56,16 +55,16 @@ struct Calls<'a> {
 }
 
 impl Calls<'_> {
-    fn signed(&self, action: &str) -> Signed<Channel> {
+    fn signed(&self, action: &str) -> Signed {
         let root = format!("arn:aws:iam::{}:root", self.account);
         self.channel.signed(Arc::clone(&self.gateway), Caller::new(root, self.account, action))
     }
 
-    fn membership(&self, action: &str) -> MembershipServiceClient<Signed<Channel>> {
+    fn membership(&self, action: &str) -> MembershipServiceClient<Signed> {
         MembershipServiceClient::new(self.signed(action))
     }
 
-    fn principals(&self, action: &str) -> PrincipalServiceClient<Signed<Channel>> {
+    fn principals(&self, action: &str) -> PrincipalServiceClient<Signed> {
         PrincipalServiceClient::new(self.signed(action))
     }
 }

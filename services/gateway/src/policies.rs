@@ -13,7 +13,7 @@ use gumshoe_model::Timestamp;
 use gumshoe_runtime::{Caller, Clock, Failure, PrincipalChannel, Signed, TokenSigner, status};
 use moka::sync::Cache;
 use tokio::sync::Mutex;
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 
 use crate::{SERVICE, age::is_younger, config};
 
@@ -50,7 +50,7 @@ impl MembershipSource {
     }
 
     /// A client whose calls are for `action`.
-    pub(crate) fn client(&self, action: &str) -> CredentialServiceClient<Signed<Channel>> {
+    pub(crate) fn client(&self, action: &str) -> CredentialServiceClient<Signed> {
         CredentialServiceClient::new(self.channel.signed(self.signer.clone(), Caller::service(SERVICE, action)))
     }
 }

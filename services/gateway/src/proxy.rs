@@ -15,12 +15,12 @@ use std::{
 
 use futures::{FutureExt as _, future::BoxFuture};
 use gumshoe_api::common::v1::ErrorReason;
-use gumshoe_runtime::{Caller, Clock, Failure, TokenSigner, client::Signed, status};
+use gumshoe_runtime::{Caller, Clock, Failure, Signed, TokenSigner, Wire, status};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header::CONTENT_TYPE};
 use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio_util::sync::CancellationToken;
-use tonic::{Code, Status, TimeoutExpired, body::Body, service::Routes, transport::Channel};
+use tonic::{Code, Status, TimeoutExpired, body::Body, service::Routes};
 use tower::{Service, ServiceExt as _};
 
 use crate::{
@@ -43,8 +43,8 @@ const ANONYMOUS: &str = "anonymous";
 pub struct Parts {
     /// The RPCs that are passed on.
     pub routes: HashMap<String, Route>,
-    /// Connections to the services.
-    pub upstreams: HashMap<Upstream, Channel>,
+    /// Ways to the services.
+    pub upstreams: HashMap<Upstream, Wire>,
     /// Tells who calls.
     pub authenticator: Arc<Authenticator>,
     /// Tells whose signatures requests carry.
@@ -213,7 +213,7 @@ impl Parts {
     }
 
     /// A channel to a service for calls of the gateway's own making, in the name of `caller`.
-    pub(crate) fn channel(&self, upstream: Upstream, caller: Caller, deadline: Instant) -> Result<Signed<Channel>, Failure> {
+    pub(crate) fn channel(&self, upstream: Upstream, caller: Caller, deadline: Instant) -> Result<Signed, Failure> {
         let channel = self.upstreams.get(&upstream).cloned().ok_or_else(|| status::unavailable(&format!("the {} service", upstream.name())))?;
         let left = deadline.saturating_duration_since(Instant::now());
         Ok(Signed::new(channel, self.signer.clone(), upstream.name(), caller).with_timeout(left))

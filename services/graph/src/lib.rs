@@ -27,9 +27,8 @@ use gumshoe_api::graph::v1::{
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
 use gumshoe_profiles::Profiles;
-use gumshoe_runtime::{PageTokens, Server, Shutdown, SystemClock, status::Chain};
+use gumshoe_runtime::{Listener, PageTokens, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
-use tokio::net::TcpListener;
 use tonic::service::Routes;
 
 mod activity;
@@ -72,7 +71,7 @@ use store::sql::SqlStore;
 ///
 /// # Errors
 /// [`Error`].
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let store = Arc::new(SqlStore::open(&config.store).await?);
     let lake = Arc::new(Lake::open(&config.lake).await?);
     let leases = Leases::new(store.clone(), Arc::new(SystemClock));

@@ -19,9 +19,9 @@
 use std::sync::Arc;
 
 use gumshoe_api::ingest::v1::ingest_service_server::IngestServiceServer;
-use gumshoe_runtime::{Configuration, PageTokens, PrincipalChannel, Server, Shutdown, status::Chain};
+use gumshoe_runtime::{Configuration, Listener, PageTokens, PrincipalChannel, Server, Shutdown, status::Chain};
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::Semaphore};
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 
 pub mod batch;
@@ -48,7 +48,7 @@ use store::SqlStore;
 ///
 /// # Errors
 /// [`Error`] when keys, database or upstream cannot be used, or the server fails.
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let verifier = config.trust.verifier(Config::SERVICE)?;
     let signer = config.trust.signer(Config::SERVICE)?.ok_or(Error::NoSigningKey)?;
     let channel = PrincipalChannel::connect_lazy(&config.graph, "graph")?;

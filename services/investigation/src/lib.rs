@@ -16,9 +16,9 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use gumshoe_runtime::{PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
+use gumshoe_runtime::{Listener, PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::sync::Notify;
 
 pub mod config;
 pub mod detectors;
@@ -48,7 +48,7 @@ pub const SERVICE: &str = "investigation";
 ///
 /// # Errors
 /// [`Error`].
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let verifier = config.trust.verifier(SERVICE)?;
     let signer = config.trust.signer(SERVICE)?.ok_or(Error::NoSigningKey)?;
     let graphs = Graphs::new(PrincipalChannel::connect_lazy(&config.graph, "graph")?, signer);

@@ -18,9 +18,9 @@
 use std::sync::Arc;
 
 use futures::FutureExt as _;
-use gumshoe_runtime::{Clock, PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
+use gumshoe_runtime::{Clock, Listener, PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
-use tokio::{net::TcpListener, sync::Notify};
+use tokio::sync::Notify;
 
 pub mod access_key;
 pub mod account;
@@ -62,7 +62,7 @@ pub const SERVICE: &str = "membership";
 ///
 /// # Errors
 /// [`Error`].
-pub async fn run(config: Config, listener: TcpListener, shutdown: Shutdown) -> Result<(), Error> {
+pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let verifier = config.trust.verifier(SERVICE)?;
     let keyring = config.keyring()?;
     let bearer = BearerSigner::open(&config.bearer)?;

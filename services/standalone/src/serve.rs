@@ -1,4 +1,4 @@
-//! `serve`: all five services in one process, on files in one folder, with real gRPC between them.
+//! `serve`: all five services in one process, on files in one folder. They call each other as over a network, but without one.
 //!
 //! | module | holds |
 //! |---|---|
@@ -7,12 +7,12 @@
 
 use std::{future::Future, io::IsTerminal as _, net::SocketAddr, time::Duration};
 
-use gumshoe_runtime::Shutdown;
+use gumshoe_runtime::{Shutdown, Wire};
 use secrecy::ExposeSecret as _;
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
-    time::{Instant, sleep},
+    time::{sleep, timeout},
 };
 
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 mod configuration;
 mod directory;
 
-use configuration::{Addresses, Configurations};
+use configuration::{Backends, Configurations};
 use directory::{Directory, Installation};
 
 /// The services, by the names that settings use.
@@ -32,7 +32,6 @@ pub const SERVICES: &[&str] = &["gateway", "ingest", "graph", "membership", "inv
 
 const DEFAULT_ACCOUNT: &str = "111122223333";
 const DEFAULT_REGION: &str = "us-east-1";
-const INSIDE: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 /// How long opening the stores may take, as after a crash in the middle of large work.
 const START: Duration = Duration::from_secs(120);
 const POLL: Duration = Duration::from_millis(50);
@@ -44,8 +43,7 @@ const POLL: Duration = Duration::from_millis(50);
 pub fn check(arguments: &Serve) -> Result<(), Failure> {
     let directory = Directory::new(&arguments.data)?;
     let installation = installation(&directory, arguments)?;
-    let addresses = Addresses { gateway: arguments.listen, ingest: INSIDE, graph: INSIDE, membership: INSIDE, investigation: INSIDE };
-    write(&Configurations::load(&directory, &addresses, &installation, arguments)?.show()?)
+    write(&Configurations::load(&directory, arguments.listen, &installation, arguments)?.show()?)
 }
 
 /// Serves until SIGTERM or SIGINT.
@@ -66,32 +64,26 @@ pub async fn serve(arguments: &Serve, format: Format) -> Result<(), Failure> {
     let shutdown = Shutdown::on_signals().map_err(|error| Failure::serve("signals", &error))?;
 
     let outside = listen(arguments.listen).await?;
-    let (ingest, graph, membership, investigation) = (listen(INSIDE).await?, listen(INSIDE).await?, listen(INSIDE).await?, listen(INSIDE).await?);
-    let addresses = Addresses {
-        gateway: address(&outside)?,
-        ingest: address(&ingest)?,
-        graph: address(&graph)?,
-        membership: address(&membership)?,
-        investigation: address(&investigation)?,
-    };
-    let configurations = Configurations::load(&directory, &addresses, &installation, arguments)?;
+    let gateway = address(&outside)?;
+    let mut configurations = Configurations::load(&directory, gateway, &installation, arguments)?;
+    let backends = Backends::default();
+    configurations.connect(&backends);
     migrate(&configurations).await?;
     first_start(&directory, &configurations, &installation, arguments, output).await?;
 
     let mut services = vec![
         Service::start("gateway", |switch| gumshoe_gateway::run(configurations.gateway, outside, switch)),
-        Service::start("ingest", |switch| gumshoe_ingest::run(configurations.ingest, ingest, switch)),
-        Service::start("investigation", |switch| gumshoe_investigation::run(configurations.investigation, investigation, switch)),
-        Service::start("graph", |switch| gumshoe_graph::run(configurations.graph, graph, switch)),
-        Service::start("membership", |switch| gumshoe_membership::run(configurations.membership, membership, switch)),
+        Service::start("ingest", |switch| gumshoe_ingest::run(configurations.ingest, backends.ingest.clone(), switch)),
+        Service::start("investigation", |switch| gumshoe_investigation::run(configurations.investigation, backends.investigation.clone(), switch)),
+        Service::start("graph", |switch| gumshoe_graph::run(configurations.graph, backends.graph.clone(), switch)),
+        Service::start("membership", |switch| gumshoe_membership::run(configurations.membership, backends.membership.clone(), switch)),
     ];
-    let all = [addresses.membership, addresses.graph, addresses.investigation, addresses.ingest, addresses.gateway];
     let ended = tokio::select! {
         () = shutdown.requested() => None,
         name = any_end(&services) => Some(name),
-        ready = until_ready(&all) => {
+        ready = until_ready(&backends, gateway) => {
             ready?;
-            announce(output, addresses.gateway)?;
+            announce(output, gateway)?;
             tokio::select! {
                 () = shutdown.requested() => None,
                 name = any_end(&services) => Some(name),
@@ -188,17 +180,21 @@ fn announce(output: Output, gateway: SocketAddr) -> Result<(), Failure> {
     write(&format!("gumshoe is serving on http://{gateway}\n"))
 }
 
-async fn until_ready(addresses: &[SocketAddr]) -> Result<(), Failure> {
-    let end = Instant::now() + START;
-    for address in addresses {
-        while !health::is_serving(*address).await {
-            if Instant::now() > end {
-                return Err(Failure::Serve { what: "start".to_owned(), reason: format!("not every service was ready after {} s", START.as_secs()) });
-            }
-            sleep(POLL).await;
+async fn until_ready(backends: &Backends, gateway: SocketAddr) -> Result<(), Failure> {
+    let all = async {
+        for backend in backends.all() {
+            until(|| health::is_serving(Wire::Inside(backend.clone()))).await;
         }
+        until(|| health::listens(gateway)).await;
+    };
+    let late = |_| Failure::Serve { what: "start".to_owned(), reason: format!("not every service was ready after {} s", START.as_secs()) };
+    timeout(START, all).await.map_err(late)
+}
+
+async fn until<F: Future<Output = bool>>(holds: impl Fn() -> F) {
+    while !holds().await {
+        sleep(POLL).await;
     }
-    Ok(())
 }
 
 /// One running service.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 use super::ConfigError;
-use crate::token::{KeyError, TokenSigner, TokenVerifier};
+use crate::{
+    inside::Inside,
+    token::{KeyError, TokenSigner, TokenVerifier},
+};
 
 /// Where a service listens.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -58,6 +61,9 @@ pub struct Upstream {
     /// Certificates for `https`; without, the system's authorities are trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tls: Option<ClientTls>,
+    /// Where the service is inside this process; then the URL is only its name.
+    #[serde(skip)]
+    pub inside: Option<Inside>,
 }
 
 impl Upstream {
@@ -67,7 +73,7 @@ impl Upstream {
     /// An upstream with the defaults.
     #[must_use]
     pub fn new(url: Url) -> Self {
-        Self { url, timeout_seconds: upstream_timeout_seconds(), tls: None }
+        Self { url, timeout_seconds: upstream_timeout_seconds(), tls: None, inside: None }
     }
 
     /// The longest a call may take.

@@ -24,6 +24,8 @@ impl Record {
         let (service, method) = path.trim_start_matches('/').split_once('/').unwrap_or((path, ""));
         let span = tracing::info_span!(
             target: TARGET,
+            // Of its own even where the caller is in this process: the headers say what it belongs to.
+            parent: None,
             "rpc",
             otel.kind = "server",
             otel.name = path.trim_start_matches('/'),

@@ -64,7 +64,7 @@ impl<S> Layer<S> for RpcLayer {
 }
 
 #[derive(Clone)]
-pub(super) struct RpcService<S> {
+pub(crate) struct RpcService<S> {
     inner: S,
     shared: Arc<Shared>,
 }

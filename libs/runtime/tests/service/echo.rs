@@ -9,7 +9,7 @@ use std::{
 };
 
 use futures::{StreamExt as _, future::BoxFuture, stream::BoxStream};
-use gumshoe_runtime::{Caller, PrincipalChannel, ServeError, Server, Shutdown, TokenSigner, TokenVerifier, Upstream, status, telemetry};
+use gumshoe_runtime::{Caller, Inside, Listener, PrincipalChannel, ServeError, Server, Shutdown, TokenSigner, TokenVerifier, Upstream, status, telemetry};
 use prost::Message as _;
 use prost_types::{FileDescriptorProto, FileDescriptorSet, MethodDescriptorProto, ServiceDescriptorProto};
 use tokio::{
@@ -23,7 +23,6 @@ use tonic::{
     codegen::http,
     server::{Grpc, NamedService, ServerStreamingService, StreamingService, UnaryService},
     service::Routes,
-    transport::Channel,
 };
 use tonic_prost::ProstCodec;
 
@@ -212,9 +211,10 @@ pub fn descriptors() -> &'static [u8] {
     Box::leak(FileDescriptorSet { file: vec![file] }.encode_to_vec().into_boxed_slice())
 }
 
-/// A server on a free port, and what is needed to call it.
+/// A server on a free port or inside the process, and what is needed to call it.
 pub struct Running {
     pub address: SocketAddr,
+    pub inside: Option<Inside>,
     pub signer: Arc<TokenSigner>,
     pub public: String,
     pub shutdown: Shutdown,
@@ -228,26 +228,36 @@ impl Running {
     }
 
     pub async fn start_with(echo: Echo, configure: impl FnOnce(Server) -> Server) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        Self { address, ..Self::run(echo, listener.into(), configure) }
+    }
+
+    pub fn start_inside(echo: Echo, configure: impl FnOnce(Server) -> Server) -> Self {
+        let inside = Inside::default();
+        Self { inside: Some(inside.clone()), ..Self::run(echo, inside.into(), configure) }
+    }
+
+    fn run(echo: Echo, listener: Listener, configure: impl FnOnce(Server) -> Server) -> Self {
         let (signer, public) = TokenSigner::generate("gateway");
         let verifier = TokenVerifier::new("test", [("gateway".to_owned(), public.clone())]).unwrap();
         let shutdown = Shutdown::new();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let server = configure(Server::new("test", Arc::new(verifier), shutdown.clone()).descriptors(descriptors()).health_names(&["test.v1.Echo"]));
         let gate = echo.gate.clone();
         let task = tokio::spawn(server.serve(listener, Routes::new(echo)));
-        Self { address, signer: Arc::new(signer), public, shutdown, gate, task }
+        let address = SocketAddr::new([127, 0, 0, 1].into(), 0);
+        Self { address, inside: None, signer: Arc::new(signer), public, shutdown, gate, task }
     }
 
     pub fn upstream(&self) -> Upstream {
-        Upstream::new(format!("http://{}", self.address).parse().unwrap())
+        Upstream { inside: self.inside.clone(), ..Upstream::new(format!("http://{}", self.address).parse().unwrap()) }
     }
 
     pub fn channel(&self) -> PrincipalChannel {
         PrincipalChannel::connect_lazy(&self.upstream(), "test").unwrap()
     }
 
-    pub fn signed(&self) -> gumshoe_runtime::Signed<Channel> {
+    pub fn signed(&self) -> gumshoe_runtime::Signed {
         self.channel().signed(self.signer.clone(), caller())
     }
 

@@ -10,7 +10,8 @@ use std::{
 };
 
 use futures::FutureExt as _;
-use tonic::{Code, Request, Streaming, transport::Channel};
+use gumshoe_runtime::Wire;
+use tonic::{Code, Request, Streaming};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse, health_check_response::ServingStatus, health_client::HealthClient};
 use tonic_reflection::pb::{
     v1::{self, server_reflection_client::ServerReflectionClient},
@@ -19,12 +20,12 @@ use tonic_reflection::pb::{
 
 use crate::echo::{Running, within};
 
-pub async fn check(channel: Channel, name: &str) -> Result<ServingStatus, Code> {
+pub async fn check(channel: Wire, name: &str) -> Result<ServingStatus, Code> {
     let answer = HealthClient::new(channel).check(HealthCheckRequest { service: name.to_owned() }).await;
     answer.map(|answer| answer.into_inner().status()).map_err(|status| status.code())
 }
 
-pub async fn watch(channel: Channel) -> Streaming<HealthCheckResponse> {
+pub async fn watch(channel: Wire) -> Streaming<HealthCheckResponse> {
     HealthClient::new(channel).watch(HealthCheckRequest::default()).await.unwrap().into_inner()
 }
 

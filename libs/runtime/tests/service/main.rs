@@ -3,6 +3,7 @@
 
 mod echo;
 mod health;
+mod inside;
 mod limits;
 mod principal;
 mod shutdown;

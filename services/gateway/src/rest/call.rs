@@ -13,7 +13,7 @@ use gumshoe_runtime::{Caller, client::Signed, status};
 use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::{Map, Value};
-use tonic::{Request, body::Body, transport::Channel};
+use tonic::{Request, body::Body};
 
 use super::{
     error::{ApiError, ErrorCode, Kind, Refusal},
@@ -82,26 +82,26 @@ impl Call<'_> {
     }
 
     /// The membership service, once the policies allow the operation.
-    pub async fn membership(&self, resource: Resource<'_>) -> Result<MembershipServiceClient<Signed<Channel>>, Refusal> {
+    pub async fn membership(&self, resource: Resource<'_>) -> Result<MembershipServiceClient<Signed>, Refusal> {
         self.tagging(resource, &RequestTags::default()).await
     }
 
     /// The same for an operation with tags.
-    pub async fn tagging(&self, resource: Resource<'_>, tags: &RequestTags) -> Result<MembershipServiceClient<Signed<Channel>>, Refusal> {
+    pub async fn tagging(&self, resource: Resource<'_>, tags: &RequestTags) -> Result<MembershipServiceClient<Signed>, Refusal> {
         self.authorize(resource, tags).await.map(MembershipServiceClient::new)
     }
 
     /// The organization service, once the policies allow the operation.
-    pub async fn organization(&self, resource: Resource<'_>) -> Result<OrganizationServiceClient<Signed<Channel>>, Refusal> {
+    pub async fn organization(&self, resource: Resource<'_>) -> Result<OrganizationServiceClient<Signed>, Refusal> {
         self.authorize(resource, &RequestTags::default()).await.map(OrganizationServiceClient::new)
     }
 
     /// The investigation service, once the policies allow the operation.
-    pub async fn investigation(&self, graph: &str) -> Result<InvestigationServiceClient<Signed<Channel>>, Refusal> {
+    pub async fn investigation(&self, graph: &str) -> Result<InvestigationServiceClient<Signed>, Refusal> {
         self.authorize(Resource::Graph(graph), &RequestTags::default()).await.map(InvestigationServiceClient::new)
     }
 
-    async fn authorize(&self, resource: Resource<'_>, tags: &RequestTags) -> Result<Signed<Channel>, Refusal> {
+    async fn authorize(&self, resource: Resource<'_>, tags: &RequestTags) -> Result<Signed, Refusal> {
         let action = actions::of_operation(self.operation.name).ok_or_else(|| status::unavailable("the operation"))?.name;
         if let Resource::Graph(arn) | Resource::MemberGraph(arn) = resource
             && !self.is_here(arn)

@@ -28,7 +28,7 @@ use gumshoe_runtime::{Caller, Listen, PrincipalChannel, Server, ServerOptions, S
 use gumshoe_testkit::Keys;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle, time::Instant};
-use tonic::{Code, Request, Response, Status, service::Routes, transport::Channel};
+use tonic::{Code, Request, Response, Status, service::Routes};
 use url::Url;
 
 pub const ACCOUNT: &str = "123456789012";
@@ -194,7 +194,7 @@ pub struct Ingest {
     keys: Arc<Keys>,
 }
 
-pub type Client = IngestServiceClient<Signed<Channel>>;
+pub type Client = IngestServiceClient<Signed>;
 
 impl Ingest {
     /// A client in the name of a caller of `graph`.

@@ -10,7 +10,7 @@ use gumshoe_api::{
 use gumshoe_model::{EntityKey, EntityType, GraphArn, TimeWindow, Timestamp};
 use gumshoe_runtime::{Caller, PrincipalChannel, Signed, TokenSigner};
 use serde_json::Value;
-use tonic::{Code, transport::Channel};
+use tonic::Code;
 
 use crate::{
     detectors::techniques::Wanted,
@@ -61,7 +61,7 @@ impl Graphs {
 #[derive(Debug, Clone)]
 pub struct Graph {
     arn: String,
-    client: GraphServiceClient<Signed<Channel>>,
+    client: GraphServiceClient<Signed>,
 }
 
 impl Graph {

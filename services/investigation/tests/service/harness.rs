@@ -11,7 +11,7 @@ use gumshoe_runtime::{Caller, Configuration as _, Listen, PrincipalChannel, Serv
 use gumshoe_testkit::Keys;
 use tempfile::TempDir;
 use tokio::{net::TcpListener, task::JoinHandle, time::Instant};
-use tonic::{Code, Status, transport::Channel};
+use tonic::{Code, Status};
 use url::Url;
 
 use crate::graph::FakeGraph;
@@ -21,7 +21,7 @@ pub const GRAPH: &str = "arn:aws:detective:us-east-1:111111111111:graph:00000000
 pub const OTHER: &str = "arn:aws:detective:us-east-1:222222222222:graph:00000000000000000000000000000002";
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub type Client = InvestigationServiceClient<Signed<Channel>>;
+pub type Client = InvestigationServiceClient<Signed>;
 
 /// Waits until `condition` gives something.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use gumshoe_api::graph::v1::{DeleteGraphDataRequest, GetVolumesRequest, graph_administration_service_client::GraphAdministrationServiceClient};
 use gumshoe_model::GraphArn;
 use gumshoe_runtime::{Caller, PrincipalChannel, Signed, TokenSigner};
-use tonic::{Request, transport::Channel};
+use tonic::Request;
 
 use crate::{
     SERVICE,
@@ -29,7 +29,7 @@ impl GraphService {
         Self { channel, signer }
     }
 
-    fn client(&self, action: &str, graph: &GraphArn) -> GraphAdministrationServiceClient<Signed<Channel>> {
+    fn client(&self, action: &str, graph: &GraphArn) -> GraphAdministrationServiceClient<Signed> {
         let caller = Caller::service(SERVICE, action).with_graph(graph.clone());
         GraphAdministrationServiceClient::new(self.channel.signed(Arc::clone(&self.signer), caller))
     }

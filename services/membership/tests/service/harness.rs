@@ -23,10 +23,7 @@ use gumshoe_membership::{Config, config};
 use gumshoe_runtime::{Caller, Listen, PrincipalChannel, Shutdown, Signed, TokenSigner, TokenVerifier, Trust, Upstream, status::reason_of, token::HEADER};
 use secrecy::ExposeSecret as _;
 use tokio::net::TcpListener;
-use tonic::{
-    Code, Request, Response, Status,
-    transport::{Channel, server::TcpIncoming},
-};
+use tonic::{Code, Request, Response, Status, transport::server::TcpIncoming};
 use url::Url;
 
 pub const ACCOUNT: &str = "111111111111";
@@ -110,42 +107,42 @@ impl Service {
         Caller::new(format!("arn:aws:iam::{account}:user/administrator"), account, action)
     }
 
-    fn signed(&self, account: &str, action: &str) -> Signed<Channel> {
+    fn signed(&self, account: &str, action: &str) -> Signed {
         self.channel.signed(self.gateway.clone(), Self::caller(account, action))
     }
 
-    pub fn membership(&self, account: &str, action: &str) -> MembershipServiceClient<Signed<Channel>> {
+    pub fn membership(&self, account: &str, action: &str) -> MembershipServiceClient<Signed> {
         MembershipServiceClient::new(self.signed(account, action))
     }
 
-    pub fn on_graph(&self, account: &str, action: &str, graph: &str) -> MembershipServiceClient<Signed<Channel>> {
+    pub fn on_graph(&self, account: &str, action: &str, graph: &str) -> MembershipServiceClient<Signed> {
         let caller = Self::caller(account, action).with_graph(graph.parse().unwrap());
         MembershipServiceClient::new(self.channel.signed(self.gateway.clone(), caller))
     }
 
-    pub fn organizations(&self, account: &str, action: &str) -> OrganizationServiceClient<Signed<Channel>> {
+    pub fn organizations(&self, account: &str, action: &str) -> OrganizationServiceClient<Signed> {
         OrganizationServiceClient::new(self.signed(account, action))
     }
 
-    pub fn organizations_on(&self, account: &str, action: &str, graph: &str) -> OrganizationServiceClient<Signed<Channel>> {
+    pub fn organizations_on(&self, account: &str, action: &str, graph: &str) -> OrganizationServiceClient<Signed> {
         let caller = Self::caller(account, action).with_graph(graph.parse().unwrap());
         OrganizationServiceClient::new(self.channel.signed(self.gateway.clone(), caller))
     }
 
-    pub fn principals(&self, account: &str, action: &str) -> PrincipalServiceClient<Signed<Channel>> {
+    pub fn principals(&self, account: &str, action: &str) -> PrincipalServiceClient<Signed> {
         PrincipalServiceClient::new(self.signed(account, action))
     }
 
-    pub fn credentials(&self) -> CredentialServiceClient<Signed<Channel>> {
+    pub fn credentials(&self) -> CredentialServiceClient<Signed> {
         self.credentials_of("anonymous", "", "")
     }
 
-    pub fn credentials_of(&self, principal: &str, account: &str, action: &str) -> CredentialServiceClient<Signed<Channel>> {
+    pub fn credentials_of(&self, principal: &str, account: &str, action: &str) -> CredentialServiceClient<Signed> {
         CredentialServiceClient::new(self.channel.signed(self.gateway.clone(), Caller::new(principal, account, action)))
     }
 
     /// Called by another service than the gateway.
-    pub fn by_ingest(&self) -> Signed<Channel> {
+    pub fn by_ingest(&self) -> Signed {
         self.channel.signed(self.ingest.clone(), Caller::service("ingest", ""))
     }
 

@@ -1,10 +1,13 @@
-//! The configuration of the five services in one process: what the folder and the addresses decide, over the environment.
+//! The configuration of the five services in one process: what the folder and the process decide, over the environment.
 
-use std::{net::SocketAddr, path::Path};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::Path,
+};
 
 use gumshoe_model::account::REGIONS;
 use gumshoe_runtime::{
-    ConfigError, Configuration,
+    ConfigError, Configuration, Inside, Upstream,
     config::{self, LogFormat},
 };
 
@@ -14,19 +17,42 @@ use crate::{
     rpc::Failure,
 };
 
-/// Where each service listens.
-#[derive(Debug, Clone, Copy)]
-pub struct Addresses {
-    /// The outside port.
-    pub gateway: SocketAddr,
-    /// Inside only.
-    pub ingest: SocketAddr,
-    /// Inside only.
-    pub graph: SocketAddr,
-    /// Inside only.
-    pub membership: SocketAddr,
-    /// Inside only.
-    pub investigation: SocketAddr,
+/// No service but the gateway listens: their configurations name an address because they must.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+/// The scheme of services in this process.
+const INSIDE: &str = "inside";
+
+/// Where the services behind the gateway are in this process.
+#[derive(Debug, Clone, Default)]
+pub struct Backends {
+    /// Takes logs in.
+    pub ingest: Inside,
+    /// Owns the behaviour graph.
+    pub graph: Inside,
+    /// Owns accounts and policies.
+    pub membership: Inside,
+    /// Owns investigations.
+    pub investigation: Inside,
+}
+
+impl Backends {
+    /// All of them.
+    pub fn all(&self) -> [&Inside; 4] {
+        [&self.membership, &self.graph, &self.investigation, &self.ingest]
+    }
+
+    /// Leads a service's call to where the URL says, unless a setting says another one.
+    fn lead(&self, upstream: &mut Upstream) {
+        if upstream.url.scheme() == INSIDE {
+            upstream.inside = match upstream.url.host_str() {
+                Some("ingest") => Some(self.ingest.clone()),
+                Some("graph") => Some(self.graph.clone()),
+                Some("membership") => Some(self.membership.clone()),
+                Some("investigation") => Some(self.investigation.clone()),
+                _ => None,
+            };
+        }
+    }
 }
 
 /// The configuration of all services.
@@ -49,8 +75,8 @@ impl Configurations {
     ///
     /// # Errors
     /// [`Failure`] when a key is unknown or has a value that it cannot have.
-    pub fn load(directory: &Directory, addresses: &Addresses, installation: &Installation, arguments: &Serve) -> Result<Self, Failure> {
-        let url = |address: SocketAddr| format!("http://{address}");
+    pub fn load(directory: &Directory, gateway: SocketAddr, installation: &Installation, arguments: &Serve) -> Result<Self, Failure> {
+        let url = |service: &str| format!("{INSIDE}://{service}");
         let database = |service: &str| directory.database_url(service);
         let text = |path: &Path| path.display().to_string();
         let folders = arguments.source_directories.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
@@ -74,26 +100,26 @@ impl Configurations {
             }
         }
         Ok(Self {
-            graph: load(addresses.graph, arguments, graph)?,
+            graph: load(NOWHERE, arguments, graph)?,
             ingest: load(
-                addresses.ingest,
+                NOWHERE,
                 arguments,
                 vec![
                     trust(),
                     ("trust.signing_key", text(&directory.private_key("ingest"))),
                     ("store.url", database("ingest")?),
-                    ("graph.url", url(addresses.graph)),
-                    ("membership.url", url(addresses.membership)),
+                    ("graph.url", url("graph")),
+                    ("membership.url", url("membership")),
                     // On one's own machine, logs of accounts that nobody has registered are what one came to look at.
                     ("unregistered_accounts", "accept".to_owned()),
                     ("sources.allowed_directories", list(&folders)),
                 ],
             )?,
-            membership: load(addresses.membership, arguments, {
+            membership: load(NOWHERE, arguments, {
                 let mut membership = vec![
                     trust(),
                     ("trust.signing_key", text(&directory.private_key("membership"))),
-                    ("graph.url", url(addresses.graph)),
+                    ("graph.url", url("graph")),
                     ("store.url", database("membership")?),
                     ("bearer.private_key", text(&directory.bearer_private_key())),
                     ("regions", list(&regions)),
@@ -104,30 +130,41 @@ impl Configurations {
                 membership
             })?,
             investigation: load(
-                addresses.investigation,
+                NOWHERE,
                 arguments,
                 vec![
                     trust(),
                     ("trust.signing_key", text(&directory.private_key("investigation"))),
-                    ("graph.url", url(addresses.graph)),
+                    ("graph.url", url("graph")),
                     ("store.url", database("investigation")?),
                 ],
             )?,
             gateway: load(
-                addresses.gateway,
+                gateway,
                 arguments,
                 vec![
                     ("signing_key", text(&directory.private_key("gateway"))),
                     ("region", installation.region.clone()),
                     ("regions", list(&regions)),
-                    ("upstreams.ingest.url", url(addresses.ingest)),
-                    ("upstreams.graph.url", url(addresses.graph)),
-                    ("upstreams.membership.url", url(addresses.membership)),
-                    ("upstreams.investigation.url", url(addresses.investigation)),
+                    ("upstreams.ingest.url", url("ingest")),
+                    ("upstreams.graph.url", url("graph")),
+                    ("upstreams.membership.url", url("membership")),
+                    ("upstreams.investigation.url", url("investigation")),
                     ("issuers", issuers(&directory.bearer_public_key())),
                 ],
             )?,
         })
+    }
+
+    /// Leads the services' calls of each other to where they are in this process.
+    pub fn connect(&mut self, backends: &Backends) {
+        let upstreams = &mut self.gateway.upstreams;
+        let own = [&mut upstreams.ingest, &mut upstreams.graph, &mut upstreams.membership, &mut upstreams.investigation];
+        let others = [&mut self.ingest.graph, &mut self.investigation.graph];
+        let optional = [&mut self.ingest.membership, &mut self.membership.graph];
+        for upstream in own.into_iter().chain(others).chain(optional.into_iter().flatten()) {
+            backends.lead(upstream);
+        }
     }
 
     /// All of them as TOML with a table a service, secrets masked.
