@@ -12,7 +12,7 @@ use arrow::array::AsArray;
 use datafusion::{
     catalog::TableProvider,
     common::{ParamValues, ScalarValue},
-    execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv},
+    execution::{SendableRecordBatchStream, memory_pool::MemoryConsumer, runtime_env::RuntimeEnv},
     prelude::{SessionConfig, SessionContext},
 };
 use deltalake::{
@@ -28,7 +28,12 @@ use object_store::{ObjectStore, ObjectStoreExt, PutPayload, path::Path};
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{DataFile, LakeError, Table, store::Store, table::timestamp};
+use crate::{
+    DataFile, LakeError, Table,
+    read::{Footers, Memory, Reading},
+    store::Store,
+    table::timestamp,
+};
 
 /// The application of maintenance's own transactions; no batch has this id.
 pub(crate) const MAINTENANCE: &str = "gumshoe.maintenance";
@@ -80,6 +85,7 @@ pub struct GraphLake {
     pub(crate) maintaining: Mutex<()>,
     closed: AtomicBool,
     providers: RwLock<Vec<Arc<dyn TableProvider>>>,
+    pub(crate) reading: Reading,
     version: AtomicU64,
     committed: RwLock<HashMap<u128, BatchCounts>>,
     /// Days that have files, of tables kept by day, in the order of [`Table::ALL`].
@@ -95,19 +101,18 @@ impl std::fmt::Debug for GraphLake {
 }
 
 impl GraphLake {
-    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>, merging: Arc<RuntimeEnv>) -> Result<Self, LakeError> {
-        let mut tables = Vec::new();
-        for table in Table::ALL {
-            tables.push(Mutex::new(open_table(store, arn, table).await?));
-        }
+    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>, merging: Arc<RuntimeEnv>, footers: Footers) -> Result<Self, LakeError> {
+        let tables = try_join_all(Table::ALL.map(|table| open_table(store, arn, table))).await?;
+        let stores = tables.iter().map(DeltaTable::object_store).collect();
         let graph = Self {
             arn: arn.clone(),
             runtime,
             merging,
-            tables,
+            tables: tables.into_iter().map(Mutex::new).collect(),
             maintaining: Mutex::default(),
             closed: AtomicBool::new(false),
             providers: RwLock::default(),
+            reading: Reading::new(arn.id(), footers, stores),
             version: AtomicU64::new(0),
             committed: RwLock::default(),
             days: RwLock::default(),
@@ -221,6 +226,12 @@ impl GraphLake {
         // Text comes as plain Utf8, as `docs/lake.md` says and as readers of columns expect.
         parquet.schema_force_view_types = false;
         SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
+    }
+
+    /// Memory that is shared with queries; each has a fair part.
+    #[must_use]
+    pub fn memory(&self, name: &str) -> Memory {
+        Memory(MemoryConsumer::new(name).with_can_spill(true).register(&self.runtime.memory_pool))
     }
 
     /// Runs a query with values for its `$name` parameters.
@@ -337,7 +348,7 @@ impl GraphLake {
         let session = Arc::new(self.empty_session().state());
         let mut providers: Vec<Arc<dyn TableProvider>> = Vec::new();
         let mut version = 0;
-        for slot in &self.tables {
+        for (table, slot) in Table::ALL.into_iter().zip(&self.tables) {
             let delta = slot.lock().await;
             let state = delta.snapshot()?;
             version += state.version();
@@ -348,6 +359,7 @@ impl GraphLake {
                 .build()
                 .await?;
             providers.push(Arc::new(provider));
+            self.reading.publish(table, state.snapshot().clone());
         }
         *write(&self.providers) = providers;
         self.version.fetch_max(version + 1, Ordering::AcqRel);
@@ -375,11 +387,11 @@ fn hash(batch_id: &str) -> u128 {
     xxh3_128(batch_id.as_bytes())
 }
 
-fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
+pub(crate) fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
+pub(crate) fn write<T>(lock: &RwLock<T>) -> std::sync::RwLockWriteGuard<'_, T> {
     lock.write().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

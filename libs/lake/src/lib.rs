@@ -5,6 +5,7 @@
 //! | [`table`] | the tables and their columns (documented for readers in `docs/lake.md`) |
 //! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
 //! | [`graph`] | one graph's tables: commits, progress of batches, query sessions |
+//! | [`read`] | rows of few entities, without the query engine |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
 //!
@@ -13,6 +14,7 @@
 pub mod file;
 pub mod graph;
 pub mod maintenance;
+pub mod read;
 pub mod store;
 pub mod table;
 
@@ -34,6 +36,7 @@ pub use datafusion::{
 pub use file::{DataFile, FileWriter, encode};
 pub use graph::{BatchCounts, GraphLake, Group, Progress};
 pub use maintenance::{Fence, Layout};
+pub use read::{Lookup, Memory, Next, Touched};
 pub use store::LakeConfig;
 pub use table::Table;
 
@@ -78,6 +81,7 @@ pub struct Lake {
     runtime: Arc<RuntimeEnv>,
     /// Of maintenance, which must not take from queries.
     merging: Arc<RuntimeEnv>,
+    footers: read::Footers,
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
     /// The graphs of folders that were opened or looked into.
     folders: Mutex<HashMap<String, GraphArn>>,
@@ -100,6 +104,7 @@ impl Lake {
             store: store::Store::open(config)?,
             runtime: runtime(config.query_memory_bytes)?,
             merging: runtime(maintenance::MEMORY_BYTES)?,
+            footers: read::Footers::new(config.metadata_memory_bytes),
             graphs: Mutex::default(),
             folders: Mutex::default(),
         })
@@ -114,7 +119,7 @@ impl Lake {
         if let Some(graph) = graphs.get(arn) {
             return Ok(Arc::clone(graph));
         }
-        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging)).await?);
+        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging), self.footers.clone()).await?);
         graphs.insert(arn.clone(), Arc::clone(&graph));
         self.folders.lock().await.insert(arn.id().to_owned(), arn.clone());
         Ok(graph)

@@ -109,6 +109,7 @@ pub fn properties() -> Result<WriterProperties, ParquetError> {
         .set_write_batch_size(256)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_column_statistics_enabled(ColumnPath::from("time"), EnabledStatistics::Page)
+        .set_column_statistics_enabled(ColumnPath::from("account"), EnabledStatistics::Chunk)
         .set_column_statistics_enabled(ColumnPath::from("batch_id"), EnabledStatistics::Chunk)
         .set_column_encoding(ColumnPath::from("offset"), Encoding::DELTA_BINARY_PACKED);
     for name in UNIQUE.into_iter().chain(["offset"]) {
