@@ -34,7 +34,7 @@ conformance: ## Real logs: make conformance CORPUS=folder
 demo: ## Sample logs into a running server, then a look at them (DEMO_KEEP=0 stops it at the end)
 	bash tests/demo
 
-bench: ## Ingest side by side with DuckDB and ClickHouse (BENCH_SIZE=1GB)
+bench: ## Ingest side by side with DuckDB and ClickHouse, reading side by side with DuckDB (BENCH_SIZE=1GB)
 	bash tests/bench/run
 
 fuzz: ## Property tests of parsers and policies with FUZZ_CASES cases each, and libFuzzer where cargo-fuzz is installed

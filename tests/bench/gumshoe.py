@@ -6,6 +6,7 @@ import pathlib
 import subprocess
 import tempfile
 import threading
+import tomllib
 
 
 def binary(profile="debug"):
@@ -24,32 +25,38 @@ class Failed(Exception):
 
 
 class Server:
-    """A server with its own folder; ends and is removed with the `with` block."""
+    """A server with its own folder; ends and is removed with the `with` block. A given folder stays, and may be started in again."""
 
-    def __init__(self, program, *options, folder=None):
+    def __init__(self, program, *options, folder=None, settings=None):
         self.program = program
         self.options = options
         self.folder = folder
+        self.settings = settings or {}
 
     def __enter__(self):
         self._temporary = None if self.folder else tempfile.TemporaryDirectory(prefix="gumshoe-")
         self.folder = self.folder or self._temporary.name
         self.log = open(os.path.join(self.folder, "server.log"), "w")
         command = [self.program, "--output", "json", "serve", "--data", os.path.join(self.folder, "data"), "--listen", "127.0.0.1:0", *self.options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=self.log, stdin=subprocess.DEVNULL, text=True, env=dict(os.environ, **self.settings))
         self.environment = dict(os.environ, XDG_CONFIG_HOME=os.path.join(self.folder, "config"))
         for name in ("GUMSHOE_TOKEN", "GUMSHOE_GRAPH", "GUMSHOE_OUTPUT"):
             self.environment.pop(name, None)
+        known = pathlib.Path(self.folder, "first-start.json")
+        first = json.loads(known.read_text()) if known.exists() else None
         timer = threading.Timer(180, self.process.kill)
         timer.start()
         try:
             for line in self.process.stdout:
                 event = json.loads(line)
                 if event["event"] == "credentials":
-                    self.access_key_id = self.environment["GUMSHOE_ACCESS_KEY_ID"] = event["access_key_id"]
-                    self.secret_access_key = self.environment["GUMSHOE_SECRET_ACCESS_KEY"] = event["secret_access_key"]
-                    self.graph = event["graph_arn"]
+                    # They are shown this once.
+                    first = event
+                    known.write_text(line)
                 if event["event"] == "serving":
+                    self.access_key_id = self.environment["GUMSHOE_ACCESS_KEY_ID"] = first["access_key_id"]
+                    self.secret_access_key = self.environment["GUMSHOE_SECRET_ACCESS_KEY"] = first["secret_access_key"]
+                    self.graph = first["graph_arn"]
                     self.endpoint = self.environment["GUMSHOE_ENDPOINT"] = event["endpoint"]
                     # One token for all commands.
                     self.run("login", "--lifetime", "12h")
@@ -94,6 +101,11 @@ class Server:
         """What the server has spent of its processors, in seconds."""
         fields = open(f"/proc/{self.process.pid}/stat").read().rsplit(")", 1)[1].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def token(self):
+        """The bearer token of the commands."""
+        with open(os.path.join(self.environment["XDG_CONFIG_HOME"], "gumshoe", "credentials.toml"), "rb") as file:
+            return tomllib.load(file)["token"]
 
     def peak_memory(self):
         """The server's peak resident memory in bytes, as the kernel counts it."""

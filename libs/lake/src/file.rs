@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use arrow::{
-    array::{Array, ArrayRef, RecordBatch},
-    datatypes::SchemaRef,
+    array::{Array, ArrayRef, RecordBatch, StringArray},
+    datatypes::{DataType, SchemaRef},
 };
 use bytes::Bytes;
 use gumshoe_records::coded;
@@ -13,11 +13,11 @@ use parquet::{
         ArrowSchemaConverter,
         arrow_writer::{ArrowRowGroupWriterFactory, ArrowWriter, ArrowWriterOptions, compute_leaves},
     },
-    basic::{Compression, ZstdLevel},
+    basic::{Compression, Encoding, ZstdLevel},
     errors::ParquetError,
     file::{
         metadata::{ParquetMetaData, ParquetMetaDataReader},
-        properties::{EnabledStatistics, WriterProperties},
+        properties::{BloomFilterPosition, EnabledStatistics, WriterProperties},
         statistics::Statistics,
         writer::SerializedFileWriter,
     },
@@ -157,7 +157,12 @@ pub fn encode_columns(table: Table, day: Option<i64>, columns: &[Column<'_>]) ->
                 }
                 Column::Coded(keys, text) => {
                     let keys = keys.get(start..start + length).unwrap_or_default();
-                    coded::append(keys, text, &properties, descriptor, &mut group)?;
+                    if properties.dictionary_enabled(descriptor.path()) && coded::append(keys, text, &properties, descriptor, &mut group)? {
+                        continue;
+                    }
+                    let values: ArrayRef = Arc::new(StringArray::from_iter_values(keys.iter().map(|key| text(*key))));
+                    compute_leaves(field, &values)?.iter().try_for_each(|values| leaf.write(values))?;
+                    leaf.close()?.append_to_row_group(&mut group)?;
                 }
             }
         }
@@ -168,34 +173,58 @@ pub fn encode_columns(table: Table, day: Option<i64>, columns: &[Column<'_>]) ->
     Ok(DataFile::new(table, day, bytes.into(), &metadata))
 }
 
+/// Rows of a page where entities are looked up: of each column one page is read, or two.
+const PAGE_ROWS: usize = 2_048;
+/// Rows of a row group at most. A merge holds one of each run.
+const GROUP_ROWS: usize = 128 * 1024;
+/// Bytes of a dictionary at most: it is read with every page. What has more values is written without.
+const DICTIONARY_BYTES: usize = 32 * 1024;
+/// User agents are long, and there are not many.
+const USER_AGENTS_BYTES: usize = 128 * 1024;
+/// Columns whose values hardly repeat, or stand in order.
+const NO_DICTIONARY: [&str; 8] = ["entity_id", "peer_id", "bytes_in", "bytes_out", "packets_in", "packets_out", "first_time", "last_time"];
+
+/// How the files of a table are laid out, by commits and merges alike.
 pub(crate) fn properties(table: Table) -> Result<WriterProperties, LakeError> {
-    if table == Table::Events {
-        return Ok(gumshoe_records::events::properties()?);
+    let mut builder = WriterProperties::builder().set_statistics_enabled(EnabledStatistics::None).set_bloom_filter_position(BloomFilterPosition::End);
+    builder = match table {
+        Table::Events => return Ok(gumshoe_records::events::properties()?),
+        // A reader of one entity's rows, which lie together, should read little else: pages are small, and so are dictionaries.
+        Table::Edges | Table::Entities => builder
+            .set_compression(Compression::LZ4_RAW)
+            .set_max_row_group_row_count(Some(GROUP_ROWS))
+            .set_data_page_row_count_limit(PAGE_ROWS)
+            .set_dictionary_page_size_limit(DICTIONARY_BYTES)
+            .set_column_dictionary_page_size_limit(ColumnPath::from("user_agent"), USER_AGENTS_BYTES)
+            // ARNs of one role's sessions differ late.
+            .set_column_index_truncate_length(Some(256)),
+        Table::Findings | Table::DeadLetters | Table::Volumes | Table::Batches => {
+            builder.set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?)).set_data_page_row_count_limit(20_000)
+        }
+    };
+    if table.adds_up() {
+        for field in table.schema().fields() {
+            let column = || ColumnPath::from(field.name().as_str());
+            let encoding = if field.data_type() == &DataType::Utf8 { Encoding::DELTA_BYTE_ARRAY } else { Encoding::DELTA_BINARY_PACKED };
+            builder = builder.set_column_encoding(column(), encoding);
+            if NO_DICTIONARY.contains(&field.name().as_str()) {
+                builder = builder.set_column_dictionary_enabled(column(), false);
+            }
+        }
     }
-    let mut builder = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
-        .set_max_row_group_row_count(Some(1 << 20))
-        .set_data_page_row_count_limit(20_000)
-        .set_statistics_enabled(EnabledStatistics::None);
     for name in table.statistics() {
         builder = builder.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Chunk);
     }
-    for name in table.blooms() {
-        let column = || ColumnPath::from(*name);
+    // Of what files are sorted by, pages have statistics too.
+    for name in table.order() {
+        builder = builder.set_column_statistics_enabled(ColumnPath::from(*name), EnabledStatistics::Page);
+    }
+    if let Some(name) = table.filtered() {
+        let column = || ColumnPath::new(name.split('.').map(str::to_owned).collect());
         builder = builder
             .set_column_bloom_filter_enabled(column(), true)
             .set_column_bloom_filter_fpp(column(), 0.02)
             .set_column_bloom_filter_max_ndv(column(), 128 * 1024);
-    }
-    match table {
-        // Sorted by entity: page statistics let a reader skip all but the entity's own pages.
-        Table::Edges => {
-            for name in ["entity_type", "entity_id", "peer_type", "peer_id", "hour"] {
-                builder = builder.set_column_statistics_enabled(ColumnPath::from(name), EnabledStatistics::Page);
-            }
-            builder = builder.set_data_page_row_count_limit(4_000);
-        }
-        Table::Events | Table::Entities | Table::Findings | Table::DeadLetters | Table::Volumes | Table::Batches => {}
     }
     Ok(builder.build())
 }

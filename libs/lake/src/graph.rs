@@ -13,7 +13,7 @@ use arrow::{array::AsArray, record_batch::RecordBatch};
 use datafusion::{
     catalog::TableProvider,
     common::{ParamValues, ScalarValue},
-    execution::{SendableRecordBatchStream, runtime_env::RuntimeEnv},
+    execution::{SendableRecordBatchStream, memory_pool::MemoryConsumer, runtime_env::RuntimeEnv},
     prelude::{SessionConfig, SessionContext},
 };
 use deltalake::{
@@ -28,7 +28,12 @@ use gumshoe_model::{GraphArn, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{LakeError, Table, Versions, commit::Foreign, store::Store};
+use crate::{
+    LakeError, Table, Versions,
+    commit::Foreign,
+    read::{Footers, Memory, Reading},
+    store::Store,
+};
 
 /// The application of maintenance's own transactions; no batch has this id.
 pub(crate) const MAINTENANCE: &str = "gumshoe.maintenance";
@@ -78,6 +83,7 @@ pub struct GraphLake {
     closed: AtomicBool,
     /// What queries see, each table with its Delta version.
     providers: RwLock<BTreeMap<Table, (u64, Arc<dyn TableProvider>)>>,
+    pub(crate) reading: Reading,
     version: AtomicU64,
     pub(crate) committed: RwLock<HashMap<u128, BatchCounts>>,
     /// Days that have files, of tables kept by day, in the order of [`Table::ALL`].
@@ -97,19 +103,18 @@ impl std::fmt::Debug for GraphLake {
 }
 
 impl GraphLake {
-    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>, merging: Arc<RuntimeEnv>) -> Result<Self, LakeError> {
-        let mut tables = Vec::new();
-        for table in Table::ALL {
-            tables.push(Mutex::new(open_table(store, arn, table).await?));
-        }
+    pub(crate) async fn open(store: &Store, arn: &GraphArn, runtime: Arc<RuntimeEnv>, merging: Arc<RuntimeEnv>, footers: Footers) -> Result<Self, LakeError> {
+        let tables = try_join_all(Table::ALL.map(|table| open_table(store, arn, table))).await?;
+        let stores = tables.iter().map(DeltaTable::object_store).collect();
         let graph = Self {
             arn: arn.clone(),
             runtime,
             merging,
-            tables,
+            tables: tables.into_iter().map(Mutex::new).collect(),
             maintaining: Mutex::default(),
             closed: AtomicBool::new(false),
             providers: RwLock::default(),
+            reading: Reading::new(arn.id(), footers, stores),
             version: AtomicU64::new(0),
             committed: RwLock::default(),
             days: RwLock::default(),
@@ -244,6 +249,12 @@ impl GraphLake {
         SessionContext::new_with_config_rt(config, Arc::clone(&self.runtime))
     }
 
+    /// Memory that is shared with queries; each has a fair part.
+    #[must_use]
+    pub fn memory(&self, name: &str) -> Memory {
+        Memory(MemoryConsumer::new(name).with_can_spill(true).register(&self.runtime.memory_pool))
+    }
+
     /// Runs a query with values for its `$name` parameters.
     ///
     /// # Errors
@@ -297,6 +308,7 @@ impl GraphLake {
             .with_eager_snapshot(state.snapshot().clone())
             .build()
             .await?;
+        self.reading.publish(table, state.snapshot().clone());
         let mut providers = write(&self.providers);
         providers.insert(table, (state.version(), Arc::new(provider)));
         let version = providers.values().map(|(version, _)| version).sum::<u64>();

@@ -6,6 +6,7 @@
 //! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
 //! | [`graph`] | one graph's tables: progress of batches, query sessions |
 //! | [`changes`] | what each commit did to a table |
+//! | [`read`] | rows of few entities, without the query engine |
 //! | [`commit`] | batches into every table, each once, whichever process writes |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
@@ -17,6 +18,7 @@ pub mod commit;
 pub mod file;
 pub mod graph;
 pub mod maintenance;
+pub mod read;
 pub mod store;
 pub mod table;
 
@@ -40,6 +42,7 @@ pub use datafusion::{
 pub use file::{Column, DataFile, FileWriter, encode, encode_columns};
 pub use graph::{BatchCounts, GraphLake, Progress, Snapshot};
 pub use maintenance::{Fence, Layout};
+pub use read::{Lookup, Memory, Next, Touched};
 pub use store::LakeConfig;
 pub use table::Table;
 
@@ -87,6 +90,7 @@ pub struct Lake {
     runtime: Arc<RuntimeEnv>,
     /// Of maintenance, which must not take from queries.
     merging: Arc<RuntimeEnv>,
+    footers: read::Footers,
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
     /// The graphs of folders that were opened or looked into.
     folders: Mutex<HashMap<String, GraphArn>>,
@@ -109,6 +113,7 @@ impl Lake {
             store: store::Store::open(config)?,
             runtime: runtime(config.query_memory_bytes)?,
             merging: runtime(maintenance::MEMORY_BYTES)?,
+            footers: read::Footers::new(config.metadata_memory_bytes),
             graphs: Mutex::default(),
             folders: Mutex::default(),
         })
@@ -123,7 +128,7 @@ impl Lake {
         if let Some(graph) = graphs.get(arn) {
             return Ok(Arc::clone(graph));
         }
-        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging)).await?);
+        let graph = Arc::new(GraphLake::open(&self.store, arn, Arc::clone(&self.runtime), Arc::clone(&self.merging), self.footers.clone()).await?);
         graphs.insert(arn.clone(), Arc::clone(&graph));
         self.folders.lock().await.insert(arn.id().to_owned(), arn.clone());
         Ok(graph)

@@ -22,6 +22,9 @@ pub struct LakeConfig {
     /// Memory for queries before they spill to disk, in bytes. Default 256 MiB.
     #[serde(default = "default_query_memory")]
     pub query_memory_bytes: usize,
+    /// Memory for what is known of data files (footers, places of pages, filters), in bytes. Default 64 MiB.
+    #[serde(default = "default_metadata_memory")]
+    pub metadata_memory_bytes: u64,
     /// Where queries spill; default the system's temporary folder.
     #[serde(default)]
     pub spill_directory: Option<PathBuf>,
@@ -29,6 +32,10 @@ pub struct LakeConfig {
 
 fn default_query_memory() -> usize {
     256 * 1024 * 1024
+}
+
+fn default_metadata_memory() -> u64 {
+    64 * 1024 * 1024
 }
 
 /// An object store and the folder of the lake in it.

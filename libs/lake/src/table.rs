@@ -65,7 +65,7 @@ impl Table {
     /// Columns with a minimum and maximum a file in the Delta log.
     pub(crate) fn statistics(self) -> &'static [&'static str] {
         match self {
-            Self::Events => &["time", "batch_id"],
+            Self::Events => &["time", "account", "batch_id"],
             Self::Edges => &["hour", "entity_type", "entity_id"],
             Self::Entities => &["entity_type", "entity_id", "last_time"],
             Self::Findings => &["first_time", "last_time", "update_time"],
@@ -73,6 +73,11 @@ impl Table {
             Self::Volumes => &["time"],
             Self::Batches => &["batch_id", "time"],
         }
+    }
+
+    /// Whether a column of [`Self::statistics`] holds times; the others hold text.
+    pub(crate) fn is_time(self, column: &str) -> bool {
+        self.schema().field_with_name(column).is_ok_and(|field| field.data_type() == &timestamp())
     }
 
     /// The columns that rows of a file written by maintenance are sorted by.
@@ -118,12 +123,12 @@ impl Table {
         !self.measures().is_empty()
     }
 
-    /// Columns with a bloom filter a row group.
-    pub(crate) fn blooms(self) -> &'static [&'static str] {
+    /// The column with a filter a row group, of those that look-ups go by; the filters of events are in their own properties.
+    pub(crate) fn filtered(self) -> Option<&'static str> {
         match self {
-            // Those of events are in their own properties.
-            Self::Edges => &["entity_id"],
-            Self::Events | Self::Entities | Self::Findings | Self::DeadLetters | Self::Volumes | Self::Batches => &[],
+            Self::Edges | Self::Entities => Some("entity_id"),
+            Self::Findings => Some("entities.list.element.id"),
+            Self::Events | Self::DeadLetters | Self::Volumes | Self::Batches => None,
         }
     }
 }

@@ -27,7 +27,7 @@ use parquet::{
 };
 
 /// Writes the next column of a row group: in each row the text that `keys` has the number of. Pages, statistics and the bloom filter
-/// are as `properties` say; pages are packed with LZ4.
+/// are as `properties` say; pages are packed with LZ4. False, and nothing is written, if the dictionary would be larger than they say.
 ///
 /// # Errors
 /// [`ParquetError`] when the column is not the next one, or not one of optional texts.
@@ -37,16 +37,20 @@ pub fn append<'t, W: Write + Send>(
     properties: &WriterProperties,
     column: &ColumnDescPtr,
     group: &mut SerializedRowGroupWriter<'_, W>,
-) -> Result<(), ParquetError> {
+) -> Result<bool, ParquetError> {
     let path = column.path();
     let (used, codes) = number_anew(keys);
     let texts: Vec<&str> = used.iter().map(|key| text(*key)).collect();
+    let size = texts.iter().map(|text| 4 + text.len()).sum();
+    if size > properties.column_dictionary_page_size_limit(path) {
+        return Ok(false);
+    }
     let statistics = properties.statistics_enabled(path);
     let rank = if statistics == EnabledStatistics::Page { ranks(&texts) } else { Vec::new() };
 
     let mut sink = TrackedWrite::new(Vec::with_capacity(keys.len() + 64));
     let mut pages = SerializedPageWriter::new(&mut sink);
-    let mut plain = Vec::with_capacity(texts.iter().map(|text| 4 + text.len()).sum());
+    let mut plain = Vec::with_capacity(size);
     for text in &texts {
         plain.extend_from_slice(&short(text.len())?.to_le_bytes());
         plain.extend_from_slice(text.as_bytes());
@@ -129,7 +133,8 @@ pub fn append<'t, W: Write + Send>(
         column_index,
         offset_index: Some(offsets.build()),
     };
-    group.append_column(&bytes::Bytes::from(bytes), close)
+    group.append_column(&bytes::Bytes::from(bytes), close)?;
+    Ok(true)
 }
 
 /// The keys in order of first use, and each row's place among them.

@@ -101,6 +101,7 @@ fn columns(text: &DataType) -> SchemaRef {
 pub fn properties() -> Result<WriterProperties, ParquetError> {
     let mut builder = WriterProperties::builder()
         .set_compression(Compression::LZ4_RAW)
+        .set_dictionary_page_size_limit(usize::MAX)
         .set_max_row_group_row_count(Some(1 << 20))
         .set_data_page_row_count_limit(20_000)
         // A page's buffer is filled and emptied in the processor's cache.
@@ -108,6 +109,7 @@ pub fn properties() -> Result<WriterProperties, ParquetError> {
         .set_write_batch_size(256)
         .set_statistics_enabled(EnabledStatistics::None)
         .set_column_statistics_enabled(ColumnPath::from("time"), EnabledStatistics::Page)
+        .set_column_statistics_enabled(ColumnPath::from("account"), EnabledStatistics::Chunk)
         .set_column_statistics_enabled(ColumnPath::from("batch_id"), EnabledStatistics::Chunk)
         .set_column_encoding(ColumnPath::from("offset"), Encoding::DELTA_BINARY_PACKED);
     for name in UNIQUE.into_iter().chain(["offset"]) {

@@ -39,7 +39,7 @@ fn file(groups: &[Vec<u32>], texts: &[String]) -> Bytes {
     let (properties, column) = (Arc::clone(writer.properties()), writer.schema_descr().column(0));
     for keys in groups {
         let mut group = writer.next_row_group().unwrap();
-        coded::append(keys, |key| &texts[key as usize], &properties, &column, &mut group).unwrap();
+        assert!(coded::append(keys, |key| &texts[key as usize], &properties, &column, &mut group).unwrap());
         group.close().unwrap();
     }
     writer.into_inner().unwrap().into()

@@ -1,9 +1,7 @@
 //! The activities of one entity: what it did and what was done to it in a scope time, and which of it is new.
 //!
-//! One query reads the entity's edges of scope and baseline once and groups them by each kind of value (GROUPING SETS),
-//! so the engine holds groups, not rows, and spills when there are too many. This side keeps the most frequent values.
-//!
-//! What is counted depends on the entity's type, so that a record is counted once (see [`counted`]).
+//! The entity's edges of scope and baseline are read once and summed by each kind of value ([`groups`]); of the sums, the most
+//! frequent are kept. Which rows count, and where a peer belongs, depends on the entity's type ([`rules`]).
 
 use std::collections::BTreeMap;
 
@@ -12,13 +10,47 @@ use gumshoe_api::{
     graph::v1 as proto,
 };
 use gumshoe_enrich::Places;
-use gumshoe_lake::GraphLake;
+use gumshoe_lake::{GraphLake, Lookup, Next, Table};
 use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow, Timestamp};
 
-use crate::rows::{self, Answer, Columns, Parameters};
+use crate::rows::{self, Answer, Columns, MeasureColumns, Numbers, Texts};
+
+mod groups;
+mod rules;
+
+use groups::{Groups, Key, Kind, Seen, Sum};
+use rules::List;
 
 /// Days of baseline before a scope time.
 pub(crate) const BASELINE_DAYS: i64 = 45;
+
+/// Operations with errors that are kept.
+const MAX_FAILED: usize = 10;
+/// Rows of a file that are looked at first.
+const FIRST_ROWS: usize = 4_096;
+const COLUMNS: [&str; 21] = [
+    "hour",
+    "side",
+    "relation",
+    "peer_type",
+    "peer_id",
+    "operation",
+    "address",
+    "country",
+    "asn",
+    "user_agent",
+    "error",
+    "port",
+    "protocol",
+    "count",
+    "errors",
+    "bytes_in",
+    "bytes_out",
+    "packets_in",
+    "packets_out",
+    "first_time",
+    "last_time",
+];
 
 /// Which activities to keep; all are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,108 +122,7 @@ pub(crate) struct Activities {
     pub(crate) flows: Tops,
 }
 
-/// Which of an entity's rows are its activity; the others tie it to something that was counted already.
-///
-/// - principals: their calls. What they used, assumed and touched are further rows of the same records.
-/// - services: the calls made of them, and the calls that they made.
-/// - addresses: what used them, and the flows of which they are the remote end.
-/// - user agents, access keys: what used them.
-/// - everything else: its flows, its calls, and the calls that used or touched it.
-/// - findings have no activity of their own.
-fn counted(kind: EntityType) -> &'static str {
-    match kind {
-        EntityType::Account
-        | EntityType::User
-        | EntityType::Role
-        | EntityType::RoleSession
-        | EntityType::FederatedUser
-        | EntityType::Root
-        | EntityType::KubernetesSubject => "side = 'out' AND relation IN ('called', 'failed_to_call')",
-        EntityType::AwsService => "relation IN ('called', 'failed_to_call')",
-        EntityType::IpAddress => "side = 'in' AND relation IN ('used', 'connected_to', 'accepted_from', 'rejected_from')",
-        EntityType::UserAgent | EntityType::AccessKey => "side = 'in' AND relation = 'used'",
-        EntityType::NetworkInterface
-        | EntityType::Ec2Instance
-        | EntityType::S3Bucket
-        | EntityType::Resource
-        | EntityType::EksCluster
-        | EntityType::Pod
-        | EntityType::ContainerImage => {
-            "(side = 'out' AND (relation IN ('connected_to', 'accepted_from', 'rejected_from', 'called', 'failed_to_call') \
-             OR (relation = 'affected_by' AND peer_type <> 'finding'))) OR (side = 'in' AND relation = 'used')"
-        }
-        EntityType::Finding => "false",
-    }
-}
-
-/// The list that a row's peer belongs to; null for none.
-fn peer_list(kind: EntityType) -> &'static str {
-    match kind {
-        EntityType::Finding => "CASE WHEN side = 'in' AND relation = 'affected_by' THEN 'principal' END",
-        _ => {
-            "CASE \
-             WHEN relation IN ('connected_to', 'accepted_from', 'rejected_from') THEN 'flow' \
-             WHEN relation = 'assumed' AND side = 'in' THEN 'assumed_by' \
-             WHEN relation = 'assumed' AND peer_type IN ('role', 'role_session') THEN 'assumed' \
-             WHEN relation = 'affected_by' AND side = 'in' THEN 'resource' \
-             WHEN relation = 'affected_by' AND peer_type <> 'finding' THEN 'principal' \
-             WHEN relation IN ('used', 'called', 'failed_to_call', 'logged_in') AND side = 'in' THEN 'principal' \
-             END"
-        }
-    }
-}
-
-/// Bits of `grouping(operation, address, user_agent, error, list, bucket)` with all but one set: which set a row is of.
-const ALL_BITS: i64 = 0b11_1111;
-const OPERATION: i64 = ALL_BITS ^ 0b10_0000;
-const ADDRESS: i64 = ALL_BITS ^ 0b01_0000;
-const USER_AGENT: i64 = ALL_BITS ^ 0b00_1000;
-const ERROR: i64 = ALL_BITS ^ 0b00_0100;
-const LIST: i64 = ALL_BITS ^ 0b00_0010;
-const BUCKET: i64 = ALL_BITS ^ 0b00_0001;
-
-fn query(kind: EntityType, within: &str) -> String {
-    let (counted, list) = (counted(kind), peer_list(kind));
-    format!(
-        "WITH edge AS (\
-           SELECT *, ({counted}) AS counted, {list} AS list, hour >= $scope AS inside, \
-             side = 'in' AND relation IN {flows} AS turned FROM edges \
-           WHERE entity_type = $type AND entity_id = $id AND {within}\
-         ), valued AS (\
-           SELECT \
-             CASE WHEN counted THEN NULLIF(operation, '') END AS operation, \
-             CASE WHEN counted THEN NULLIF(address, '') END AS address, \
-             CASE WHEN counted THEN NULLIF(user_agent, '') END AS user_agent, \
-             CASE WHEN counted THEN NULLIF(error, '') END AS error, \
-             list, \
-             CASE WHEN list IS NOT NULL THEN peer_type END AS peer_type, \
-             CASE WHEN list IS NOT NULL THEN peer_id END AS peer_id, \
-             CASE WHEN list IS NULL THEN NULL WHEN relation = 'failed_to_call' THEN 'called' ELSE relation END AS relation, \
-             CASE WHEN list = 'flow' THEN port ELSE -1 END AS port, \
-             CASE WHEN list = 'flow' THEN protocol ELSE -1 END AS protocol, \
-             CASE WHEN counted AND inside THEN hour END AS bucket, \
-             country, asn, inside, \
-             CASE WHEN inside THEN count ELSE 0 END AS count, \
-             CASE WHEN inside THEN errors ELSE 0 END AS errors, \
-             CASE WHEN NOT inside THEN 0 WHEN turned THEN bytes_out ELSE bytes_in END AS bytes_in, \
-             CASE WHEN NOT inside THEN 0 WHEN turned THEN bytes_in ELSE bytes_out END AS bytes_out, \
-             CASE WHEN NOT inside THEN 0 WHEN turned THEN packets_out ELSE packets_in END AS packets_in, \
-             CASE WHEN NOT inside THEN 0 WHEN turned THEN packets_in ELSE packets_out END AS packets_out, \
-             CASE WHEN inside THEN first_time END AS first_time, \
-             CASE WHEN inside THEN last_time END AS last_time \
-           FROM edge WHERE counted OR list IS NOT NULL\
-         ) \
-         SELECT grouping(operation, address, user_agent, error, list, bucket) AS grouped, \
-           operation, address, user_agent, error, list, peer_type, peer_id, relation, port, protocol, bucket, \
-           max(country) AS country, max(asn) AS asn, min(CASE WHEN inside THEN 1 ELSE 0 END) AS fresh, {sums} \
-         FROM valued \
-         GROUP BY GROUPING SETS ((operation), (address), (user_agent), (error), (list, peer_type, peer_id, relation, port, protocol), (bucket))",
-        flows = rows::FLOWS,
-        sums = rows::SUMS,
-    )
-}
-
-/// One group of the query's answer.
+/// What rows with one value add up to.
 struct Group {
     measures: Measures,
     /// Seen in the scope time only.
@@ -230,10 +161,6 @@ struct Collector<'a> {
 /// Reads what `entity` did in `scope`, which must be of whole hours, compared with the baseline before it. `aliases` are
 /// the entity's other identifiers: they tell a role's own sessions from those that assumed it.
 pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, aliases: &[String], scope: TimeWindow, keep: Keep) -> Answer<Activities> {
-    let mut parameters = Parameters::of_entity(entity);
-    let baseline = scope.before(BASELINE_DAYS);
-    let within = parameters.within("hour", TimeWindow::new(baseline.start(), scope.end()).unwrap_or(scope));
-    parameters.time("scope", scope.start());
     let mut collector = Collector {
         entity,
         aliases,
@@ -256,64 +183,129 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
         countries: BTreeMap::new(),
         networks: BTreeMap::new(),
     };
-    rows::each(lake, &query(entity.kind, &within), parameters, |columns| collector.take(columns).map(|()| true)).await?;
-    Ok(collector.finish())
+    let baseline = scope.before(BASELINE_DAYS);
+    let hours = TimeWindow::new(baseline.start(), scope.end()).unwrap_or(scope);
+    let mut groups = Groups::new(lake.memory("activity"));
+    let mut first = true;
+    loop {
+        let lookup =
+            Lookup { table: Table::Edges, entities: std::slice::from_ref(entity), hours: Some(hours), since: None, columns: &COLUMNS, first_rows: FIRST_ROWS };
+        rows::look_up(lake, lookup, |columns| {
+            let edges = Edges::new(columns)?;
+            for row in 0..columns.len() {
+                collector.count(&edges, row, scope, first, &mut groups)?;
+            }
+            Ok(Next::Rows)
+        })
+        .await?;
+        groups.finish(|key, sum| collector.take(key, sum));
+        first = false;
+        // What there was no room for.
+        if !groups.start_next() {
+            return Ok(collector.finish());
+        }
+    }
+}
+
+/// Columns of edges.
+struct Edges {
+    sides: Texts,
+    relations: Texts,
+    peer_types: Texts,
+    peer_ids: Texts,
+    operations: Texts,
+    addresses: Texts,
+    user_agents: Texts,
+    errors: Texts,
+    countries: Texts,
+    hours: Numbers,
+    networks: Numbers,
+    ports: Numbers,
+    protocols: Numbers,
+    measures: MeasureColumns,
+}
+
+impl Edges {
+    fn new(columns: Columns<'_>) -> Answer<Self> {
+        let (texts, numbers) = (|name: &str| columns.texts(name), |name: &str| columns.numbers(name));
+        Ok(Self {
+            sides: texts("side")?,
+            relations: texts("relation")?,
+            peer_types: texts("peer_type")?,
+            peer_ids: texts("peer_id")?,
+            operations: texts("operation")?,
+            addresses: texts("address")?,
+            user_agents: texts("user_agent")?,
+            errors: texts("error")?,
+            countries: texts("country")?,
+            hours: numbers("hour")?,
+            networks: numbers("asn")?,
+            ports: numbers("port")?,
+            protocols: numbers("protocol")?,
+            measures: columns.measures()?,
+        })
+    }
 }
 
 impl Collector<'_> {
-    fn take(&mut self, columns: Columns<'_>) -> Answer<()> {
-        let grouped = columns.numbers("grouped")?;
-        let [operation, address, user_agent, error, list] =
-            [columns.texts("operation")?, columns.texts("address")?, columns.texts("user_agent")?, columns.texts("error")?, columns.texts("list")?];
-        let [peer_type, peer_id, relation, country] =
-            [columns.texts("peer_type")?, columns.texts("peer_id")?, columns.texts("relation")?, columns.texts("country")?];
-        let [port, protocol, bucket, asn, fresh] =
-            [columns.numbers("port")?, columns.numbers("protocol")?, columns.numbers("bucket")?, columns.numbers("asn")?, columns.numbers("fresh")?];
-        let measures = columns.measures()?;
-        for row in 0..columns.len() {
-            let group = Group { measures: measures.get(row), fresh: fresh.get(row) == 1 };
-            if group.measures.count == 0 && grouped.get(row) != ADDRESS {
-                // Seen in the baseline only.
-                continue;
-            }
-            match grouped.get(row) {
-                OPERATION => {
-                    if let Some(name) = operation.some(row) {
-                        self.operation(name, &group);
-                    }
-                }
-                ADDRESS => {
-                    if let Some(name) = address.some(row) {
-                        self.address(name, country.get(row), u32::try_from(asn.get(row)).unwrap_or_default(), group);
-                    }
-                }
-                USER_AGENT => {
-                    if let Some(name) = user_agent.some(row) {
-                        let mut activity = group.activity(name);
-                        activity.entity = EntityKey::new(EntityType::UserAgent, name).ok().map(|key| entity_to_proto(&key));
-                        self.found.user_agents.push(group.measures.count, activity);
-                    }
-                }
-                ERROR => {
-                    if let Some(name) = error.some(row) {
-                        self.found.errors.push(group.measures.count, group.activity(name));
-                    }
-                }
-                BUCKET if bucket.some(row).is_some() => {
-                    self.found.totals.merge(&group.measures);
-                    self.found.hours.insert(bucket.time(row), group.measures);
-                }
-                LIST => {
-                    if let Some(list) = list.some(row) {
-                        let peer = rows::entity(peer_type.get(row), peer_id.get(row))?;
-                        let relation = rows::relation(relation.get(row))?;
-                        self.peer(list, &peer, relation, (port.small(row), protocol.small(row)), &group);
-                    }
-                }
-                _ => {}
+    /// Adds a row to the groups of its values, and to the totals if they are not known yet.
+    fn count(&mut self, edges: &Edges, row: usize, scope: TimeWindow, with_totals: bool, groups: &mut Groups) -> Answer<()> {
+        let (side, relation) = (edges.sides.get(row), rows::relation(edges.relations.get(row))?);
+        let peer_type = rows::entity_type(edges.peer_types.get(row))?;
+        let counted = rules::counts(self.entity.kind, side == "in", relation, peer_type);
+        let list = rules::list(self.entity.kind, side == "in", relation, peer_type);
+        if !counted && list.is_none() {
+            return Ok(());
+        }
+        let hour = edges.hours.time(row);
+        let inside = hour >= scope.start();
+        let measures = rows::seen_from(side, relation, edges.measures.get(row));
+        if counted && with_totals {
+            if inside {
+                self.found.totals.merge(&measures);
+                self.found.hours.entry(hour).or_insert(Measures::ZERO).merge(&measures);
+            } else {
+                self.found.before.0 += measures.count;
+                self.found.before.1 += measures.errors;
             }
         }
+        let seen = Seen { measures: &measures, inside };
+        if counted {
+            let place = (edges.countries.get(row), edges.networks.get(row));
+            groups.add(Key::value(Kind::Operation, edges.operations.get(row)), seen, None)?;
+            groups.add(Key::value(Kind::Address, edges.addresses.get(row)), seen, Some(place))?;
+            groups.add(Key::value(Kind::UserAgent, edges.user_agents.get(row)), seen, None)?;
+            groups.add(Key::value(Kind::Error, edges.errors.get(row)), seen, None)?;
+        }
+        if let Some(list) = list {
+            let (port, protocol) = if list == List::Flow { (edges.ports.small(row), edges.protocols.small(row)) } else { (-1, -1) };
+            // A peer that was called is one peer, whatever came of it.
+            let relation = if relation == Relation::FailedToCall { Relation::Called } else { relation };
+            let key = Key { kind: Kind::Peer { list, peer_type, relation, port, protocol }, text: edges.peer_ids.get(row) };
+            groups.add(key, seen, None)?;
+        }
         Ok(())
+    }
+
+    /// Takes what all rows of a value add up to.
+    fn take(&mut self, key: Key<'_>, sum: &Sum) {
+        let group = Group { measures: sum.measures, fresh: sum.fresh };
+        // What was seen in the baseline only says where an address was, and nothing else.
+        match key.kind {
+            Kind::Address => self.address(key.text, &sum.country, u32::try_from(sum.network).unwrap_or_default(), group),
+            _ if group.measures.count == 0 => {}
+            Kind::Operation => self.operation(key.text, &group),
+            Kind::UserAgent => {
+                let mut activity = group.activity(key.text);
+                activity.entity = EntityKey::new(EntityType::UserAgent, key.text).ok().map(|key| entity_to_proto(&key));
+                self.found.user_agents.push(group.measures.count, activity);
+            }
+            Kind::Error => self.found.errors.push(group.measures.count, group.activity(key.text)),
+            Kind::Peer { list, peer_type, relation, port, protocol } => {
+                let peer = EntityKey { kind: peer_type, id: key.text.to_owned() };
+                self.peer(list, &peer, relation, (port, protocol), &group);
+            }
+        }
     }
 
     fn operation(&mut self, name: &str, group: &Group) {
@@ -357,7 +349,7 @@ impl Collector<'_> {
         }
     }
 
-    fn peer(&mut self, list: &str, peer: &EntityKey, relation: Relation, (port, protocol): (i32, i32), group: &Group) {
+    fn peer(&mut self, list: List, peer: &EntityKey, relation: Relation, (port, protocol): (i32, i32), group: &Group) {
         let mut activity = group.activity(&peer.id);
         activity.entity = Some(entity_to_proto(peer));
         activity.relation = relation_to_proto(relation);
@@ -367,12 +359,11 @@ impl Collector<'_> {
             activity.place = peer.id.parse().ok().map(|address| place(self.places, address));
         }
         let tops = match list {
-            "flow" => &mut self.found.flows,
-            "assumed" => &mut self.found.roles_assumed,
-            "resource" => &mut self.found.resources,
-            "assumed_by" if is_own_session(self.entity, self.aliases, peer) => &mut self.found.principals,
-            "assumed_by" => &mut self.found.assumed_by,
-            _ => &mut self.found.principals,
+            List::Flow => &mut self.found.flows,
+            List::Assumed => &mut self.found.roles_assumed,
+            List::Resource => &mut self.found.resources,
+            List::AssumedBy if !is_own_session(self.entity, self.aliases, peer) => &mut self.found.assumed_by,
+            List::AssumedBy | List::Principal => &mut self.found.principals,
         };
         tops.push(group.measures.count, activity);
     }

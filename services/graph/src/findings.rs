@@ -63,15 +63,22 @@ fn query(which: &str, condition: &str, limit: usize) -> String {
     )
 }
 
-/// Ids of findings that affect the entities of `condition`.
-fn affecting(condition: &str) -> String {
-    format!("finding_id IN (SELECT peer_id FROM edges WHERE {condition} AND side = 'out' AND relation = 'affected_by' AND peer_type = 'finding')")
+/// Findings of which any update names one of these entities.
+fn affecting<'a>(entities: impl IntoIterator<Item = &'a EntityKey>, parameters: &mut Parameters) -> String {
+    let named = parameters.entities("e", "entity['type']", "entity['id']", entities);
+    format!("finding_id IN (SELECT finding_id FROM findings WHERE array_any_match(entities, entity -> {named}))")
 }
 
 /// A page of findings, worst first, then latest.
 pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: Option<Cursor>) -> Answer<Page<FindingSummary, Cursor>> {
+    let mut page = Page::new(size);
+    if let Some(entity) = &filter.entity
+        && !lake.may_have_findings(entity).await.map_err(rows::failure)?
+    {
+        return Ok(page);
+    }
     let mut parameters = Parameters::new();
-    let which = filter.entity.as_ref().map_or_else(|| "true".to_owned(), |entity| affecting(&parameters.entities("e", "entity_type", "entity_id", [entity])));
+    let which = filter.entity.as_ref().map_or_else(|| "true".to_owned(), |entity| affecting([entity], &mut parameters));
     parameters.float("min_severity", filter.min_severity);
     let mut condition = "severity >= $min_severity".to_owned();
     if let Some(scope) = filter.scope {
@@ -97,7 +104,6 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
         condition += " AND severity <= $after_severity AND (severity < $after_severity OR (last_time <= $after_last \
              AND (last_time < $after_last OR finding_id > $after_id)))";
     }
-    let mut page = Page::new(size);
     rows::each(lake, &query(&which, &condition, size + 1), parameters, |columns| {
         for (summary, cursor) in summaries(columns)? {
             if !page.push(summary, cursor) {
@@ -242,7 +248,7 @@ fn new_activities(found: activity::Activities) -> Vec<Activity> {
 async fn related(lake: &GraphLake, finding: &Stored) -> Answer<Vec<FindingSummary>> {
     let shared = finding.entities.iter().filter(|entity| entity.kind != EntityType::Account).take(MAX_ENTITIES);
     let mut parameters = Parameters::new();
-    let which = affecting(&parameters.entities("e", "entity_type", "entity_id", shared));
+    let which = affecting(shared, &mut parameters);
     parameters.text("finding", &finding.summary.id);
     parameters.time("from", Timestamp((finding.active.start().0 - 24 * MICROS_PER_HOUR).max(0)));
     parameters.time("to", Timestamp(finding.active.end().0 + 24 * MICROS_PER_HOUR));

@@ -54,6 +54,8 @@ mod statistics;
 pub mod store;
 mod stored;
 mod tabulate;
+#[cfg(test)]
+mod tests;
 pub mod writer;
 
 pub use config::Config;

@@ -18,7 +18,7 @@ use gumshoe_runtime::status;
 use crate::{
     activity::{self, BASELINE_DAYS, Keep},
     findings,
-    rows::{self, Answer, KEPT, Parameters},
+    rows::{self, Answer, KEPT},
     search,
 };
 
@@ -105,18 +105,7 @@ pub(crate) async fn days_with_records(lake: &GraphLake, profiles: &Profiles, acc
 }
 
 async fn count_days(lake: &GraphLake, account: &str, window: TimeWindow) -> Answer<u32> {
-    let mut parameters = Parameters::new();
-    let mut condition = parameters.within("time", window);
-    if !account.is_empty() {
-        parameters.text("account", account);
-        condition += " AND account = $account";
-    }
-    let mut days = 0;
-    rows::each(lake, &format!("SELECT count(DISTINCT date) AS days FROM events WHERE {condition}"), parameters, |columns| {
-        days = u32::try_from(columns.numbers("days")?.get(0)).unwrap_or_default();
-        Ok(true)
-    })
-    .await?;
+    let days = lake.days_with_events(account, window).await.map_err(rows::failure)?;
     // A window that does not start at midnight touches a day more than it is long.
     Ok(days.min(u32::try_from(BASELINE_DAYS).unwrap_or(u32::MAX)))
 }

@@ -9,7 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 use futures::TryStreamExt;
-use gumshoe_lake::{GraphLake, LakeError, ScalarValue, SendableRecordBatchStream, Snapshot};
+use gumshoe_lake::{GraphLake, LakeError, Lookup, Next, ScalarValue, SendableRecordBatchStream, Snapshot};
 use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow, Timestamp};
 use gumshoe_runtime::status::{self, Failure};
 
@@ -22,9 +22,6 @@ pub(crate) const KEPT: Duration = Duration::from_secs(3_600);
 /// Columns of summed measures, in the order that [`Columns::measures`] reads.
 pub(crate) const SUMS: &str = "sum(count) AS count, sum(errors) AS errors, sum(bytes_in) AS bytes_in, sum(bytes_out) AS bytes_out, \
      sum(packets_in) AS packets_in, sum(packets_out) AS packets_out, min(first_time) AS first_time, max(last_time) AS last_time";
-
-/// The relations of flows, as a list of a query.
-pub(crate) const FLOWS: &str = "('connected_to', 'accepted_from', 'rejected_from')";
 
 /// Logs what the lake said and gives the caller what it may know.
 pub(crate) fn failure(error: LakeError) -> Failure {
@@ -48,14 +45,6 @@ pub(crate) struct Parameters(Vec<(String, ScalarValue)>);
 impl Parameters {
     pub(crate) fn new() -> Self {
         Self::default()
-    }
-
-    /// `$type` and `$id`.
-    pub(crate) fn of_entity(entity: &EntityKey) -> Self {
-        let mut parameters = Self::new();
-        parameters.text("type", entity.kind.as_str());
-        parameters.text("id", &entity.id);
-        parameters
     }
 
     pub(crate) fn text(&mut self, name: impl Into<String>, value: impl Into<String>) {
@@ -147,6 +136,19 @@ pub(crate) async fn each(lake: &GraphLake, sql: &str, parameters: Parameters, mu
     Ok(())
 }
 
+/// Looks rows up without a query and hands each batch to `read`.
+pub(crate) async fn look_up(lake: &GraphLake, lookup: Lookup<'_>, mut read: impl FnMut(Columns<'_>) -> Answer<Next>) -> Answer<()> {
+    let mut failed = None;
+    let take = |rows: &RecordBatch| {
+        read(Columns(rows)).unwrap_or_else(|failure| {
+            failed = Some(failure);
+            Next::Nothing
+        })
+    };
+    Box::pin(lake.look_up(lookup, take)).await.map_err(failure)?;
+    failed.map_or(Ok(()), Err)
+}
+
 /// The columns of a batch by their names.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<'a>(pub(crate) &'a RecordBatch);
@@ -157,11 +159,6 @@ pub(crate) struct Texts(StringArray);
 impl Texts {
     pub(crate) fn get(&self, row: usize) -> &str {
         if row < self.0.len() && self.0.is_valid(row) { self.0.value(row) } else { "" }
-    }
-
-    /// As [`Self::get`], telling null apart.
-    pub(crate) fn some(&self, row: usize) -> Option<&str> {
-        (row < self.0.len() && self.0.is_valid(row)).then(|| self.0.value(row))
     }
 }
 
@@ -282,8 +279,12 @@ impl<'a> Columns<'a> {
 
 /// An entity out of the lake.
 pub(crate) fn entity(kind: &str, id: &str) -> Answer<EntityKey> {
-    let kind: EntityType = kind.parse().map_err(|_| corrupt("unknown entity type"))?;
-    Ok(EntityKey { kind, id: id.to_owned() })
+    Ok(EntityKey { kind: entity_type(kind)?, id: id.to_owned() })
+}
+
+/// A type out of the lake.
+pub(crate) fn entity_type(name: &str) -> Answer<EntityType> {
+    name.parse().map_err(|_| corrupt("unknown entity type"))
 }
 
 /// An entity out of the lake, where a row may have none.

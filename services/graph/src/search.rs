@@ -9,7 +9,7 @@ use gumshoe_api::{
     convert::{entity_to_proto, time_to_proto},
     graph::v1::EntitySummary,
 };
-use gumshoe_lake::GraphLake;
+use gumshoe_lake::{GraphLake, Lookup, Next, Table};
 use gumshoe_model::{EntityKey, EntityType, Timestamp};
 use gumshoe_runtime::status;
 use ipnet::IpNet;
@@ -24,6 +24,11 @@ use crate::{
 const MAX_TEXT: usize = 512;
 /// Aliases kept of one entity.
 const MAX_ALIASES: usize = 100;
+
+/// Rows of a file that are looked at first.
+const FIRST_ROWS: usize = 2_048;
+/// What is read of an entity.
+const COLUMNS: [&str; 7] = ["entity_type", "entity_id", "name", "alias", "account", "first_time", "last_time"];
 
 /// What is known of an entity at all.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -181,43 +186,41 @@ pub(crate) async fn summaries(lake: &GraphLake, keys: &[EntityKey]) -> Answer<BT
     if keys.is_empty() {
         return Ok(found);
     }
-    let mut parameters = Parameters::new();
-    let condition = parameters.entities("e", "entity_type", "entity_id", keys);
-    let sql = format!(
-        "SELECT entity_type, entity_id, name, alias, account, min(first_time) AS first_time, max(last_time) AS last_time \
-         FROM entities WHERE {condition} GROUP BY entity_type, entity_id, name, alias, account ORDER BY last_time, name, alias, account"
-    );
-    rows::each(lake, &sql, parameters, |columns| {
+    let lookup = Lookup { table: Table::Entities, entities: keys, hours: None, since: None, columns: &COLUMNS, first_rows: FIRST_ROWS };
+    let mut seen: BTreeMap<EntityKey, BTreeMap<[String; 3], (Timestamp, Timestamp)>> = BTreeMap::new();
+    rows::look_up(lake, lookup, |columns| {
         let (types, ids) = (columns.texts("entity_type")?, columns.texts("entity_id")?);
-        let (names, aliases, accounts) = (columns.texts("name")?, columns.texts("alias")?, columns.texts("account")?);
+        let [names, aliases, accounts] = [columns.texts("name")?, columns.texts("alias")?, columns.texts("account")?];
         let (firsts, lasts) = (columns.numbers("first_time")?, columns.numbers("last_time")?);
         for row in 0..columns.len() {
-            let key = rows::entity(types.get(row), ids.get(row))?;
-            let summary = found.entry(key).or_insert_with(|| Summary {
-                name: String::new(),
-                aliases: Vec::new(),
-                account: String::new(),
-                first: firsts.time(row),
-                last: lasts.time(row),
-            });
-            summary.first = summary.first.min(firsts.time(row));
-            summary.last = summary.last.max(lasts.time(row));
-            // Rows come oldest first: the latest name counts.
-            for (known, text) in [(&mut summary.name, names.get(row)), (&mut summary.account, accounts.get(row))] {
-                if !text.is_empty() {
-                    text.clone_into(known);
-                }
-            }
-            let alias = aliases.get(row);
-            if !alias.is_empty() && summary.aliases.len() < MAX_ALIASES && !summary.aliases.iter().any(|known| known == alias) {
-                summary.aliases.push(alias.to_owned());
-            }
+            let texts = [names.get(row), aliases.get(row), accounts.get(row)].map(str::to_owned);
+            let (first, last) =
+                seen.entry(rows::entity(types.get(row), ids.get(row))?).or_default().entry(texts).or_insert((firsts.time(row), lasts.time(row)));
+            *first = firsts.time(row).min(*first);
+            *last = lasts.time(row).max(*last);
         }
-        Ok(true)
+        Ok(Next::Rows)
     })
     .await?;
-    for summary in found.values_mut() {
+    for (key, rows) in seen {
+        let first = rows.values().map(|(first, _)| *first).min().unwrap_or_default();
+        let mut rows: Vec<_> = rows.into_iter().map(|(texts, (_, last))| (last, texts)).collect();
+        rows.sort_unstable();
+        let last = rows.last().map(|(last, _)| *last).unwrap_or_default();
+        let mut summary = Summary { name: String::new(), aliases: Vec::new(), account: String::new(), first, last };
+        for (_, [name, alias, account]) in rows {
+            // Rows come oldest first: the latest name counts.
+            for (known, text) in [(&mut summary.name, name), (&mut summary.account, account)] {
+                if !text.is_empty() {
+                    *known = text;
+                }
+            }
+            if !alias.is_empty() && summary.aliases.len() < MAX_ALIASES && !summary.aliases.contains(&alias) {
+                summary.aliases.push(alias);
+            }
+        }
         summary.aliases.sort_unstable();
+        found.insert(key, summary);
     }
     Ok(found)
 }

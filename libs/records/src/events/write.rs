@@ -252,8 +252,13 @@ impl File {
             let coded = TEXTS.iter().zip(texts).find(|(other, _)| **other == name);
             for (leaf, descriptor) in column.leaves.into_iter().zip(descriptors.by_ref()) {
                 match (coded, &column.constant) {
-                    (Some((_, text)), _) => coded::append(&text.keys(), |key| text.get(key), &properties, descriptor, &mut group)?,
-                    _ if name == "batch_id" => coded::append(&vec![0; rows], |_| batch_id, &properties, descriptor, &mut group)?,
+                    (Some((_, text)), _) => {
+                        // A file is read whole, or by columns: its dictionaries may be of any size.
+                        coded::append(&text.keys(), |key| text.get(key), &properties, descriptor, &mut group)?;
+                    }
+                    _ if name == "batch_id" => {
+                        coded::append(&vec![0; rows], |_| batch_id, &properties, descriptor, &mut group)?;
+                    }
                     (None, Some(constant)) => constant.append(rows, descriptor, &mut group)?,
                     (None, None) => leaf.close()?.append_to_row_group(&mut group)?,
                 }

@@ -33,11 +33,6 @@ impl<T: Message, C> Page<T, C> {
         Self { items: Vec::new(), next: None, size, bytes: 0, last: None }
     }
 
-    /// The most items it takes.
-    pub(crate) fn size(&self) -> usize {
-        self.size
-    }
-
     /// Adds an item; false when the page was full, and the item belongs to the next one.
     pub(crate) fn push(&mut self, item: T, cursor: C) -> bool {
         let length = item.encoded_len() + 8;
