@@ -133,6 +133,12 @@ pub enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// What false positives teach: which findings are left out of listings.
+    Suppressions {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Suppressions>,
+    },
     /// Folders and buckets that the server pulls from.
     Sources {
         /// What to do; without it, list.
@@ -276,9 +282,18 @@ pub struct Findings {
     /// Only of at least this severity: 0 to 10, or low, medium, high, critical.
     #[arg(long, value_parser = severity, value_name = "SEVERITY")]
     pub min_severity: Option<f64>,
-    /// Only types that start with this.
-    #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "PREFIX")]
-    pub type_prefix: String,
+    /// Only of at most this severity; a word stands for all of its band.
+    #[arg(long, value_parser = most_severity, value_name = "SEVERITY")]
+    pub max_severity: Option<f64>,
+    /// Only types that start with this, or match it: `*` stands for any characters, `?` for one.
+    #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "TYPE")]
+    pub finding_type: String,
+    /// Only of this product: `guardduty`, `securityhub`, or its name or ARN, with `*` and `?`.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    pub product: String,
+    /// Only of this status; may be repeated. Also those archived at their source.
+    #[arg(long, value_enum)]
+    pub status: Vec<FindingStatus>,
     /// Only of this account.
     #[arg(long, value_name = "ID")]
     pub account: Option<AccountId>,
@@ -288,12 +303,82 @@ pub struct Findings {
     /// Also archived and resolved ones.
     #[arg(long)]
     pub archived: bool,
+    /// Also suppressed ones.
+    #[arg(long)]
+    pub suppressed: bool,
     /// Only those active in a time.
     #[command(flatten)]
     pub scope: ScopeTime,
     /// At most this many.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
+}
+
+/// What is to be done about a finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FindingStatus {
+    /// Nobody has decided yet, or it was reopened.
+    Open,
+    /// Judged an attack.
+    TruePositive,
+    /// Judged wrong.
+    FalsePositive,
+    /// Judged right, but allowed.
+    Benign,
+    /// Without a verdict, but archived or resolved at its source.
+    Archived,
+}
+
+/// What to do with suppressions.
+#[derive(Debug, Subcommand)]
+pub enum Suppressions {
+    /// List them, latest first.
+    List(SuppressionFilter),
+    /// Put one in force: what it covers is left out of listings.
+    Accept {
+        /// Its id.
+        id: String,
+    },
+    /// Do not have it proposed again.
+    Dismiss {
+        /// Its id.
+        id: String,
+    },
+    /// End it: what it covered is listed again.
+    Delete {
+        /// Its id.
+        id: String,
+    },
+}
+
+/// Which suppressions.
+#[derive(Debug, Args)]
+pub struct SuppressionFilter {
+    /// Only of this state; may be repeated [default: all but deleted].
+    #[arg(long, value_enum)]
+    pub state: Vec<SuppressionState>,
+    /// At most this many.
+    #[arg(long, default_value_t = 50)]
+    pub limit: u32,
+}
+
+impl Default for SuppressionFilter {
+    fn default() -> Self {
+        Self { state: Vec::new(), limit: 50 }
+    }
+}
+
+/// Whether a suppression is in force.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SuppressionState {
+    /// To be accepted or dismissed.
+    Proposed,
+    /// In force.
+    Accepted,
+    /// Not wanted.
+    Dismissed,
+    /// Over.
+    Deleted,
 }
 
 /// Whose profile.
@@ -551,6 +636,18 @@ fn severity(text: &str) -> Result<f64, String> {
     if (0.0..=10.0).contains(&number) { Ok(number) } else { Err("expected 0 to 10, or low, medium, high, critical".to_owned()) }
 }
 
+/// As [`severity`], but a word is the end of its band.
+fn most_severity(text: &str) -> Result<f64, String> {
+    match text.to_lowercase().as_str() {
+        "informational" => Ok(1_f64.next_down()),
+        "low" => Ok(4_f64.next_down()),
+        "medium" => Ok(7_f64.next_down()),
+        "high" => Ok(9_f64.next_down()),
+        "critical" => Ok(10.0),
+        _ => severity(text),
+    }
+}
+
 fn setting(text: &str) -> Result<Setting, String> {
     let bad = || "expected SERVICE.KEY=VALUE, such as graph.telemetry.level=debug".to_owned();
     let (path, value) = text.split_once('=').ok_or_else(bad)?;
@@ -588,6 +685,9 @@ mod tests {
     fn values_are_checked_where_they_are_given() {
         for line in [
             "gumshoe findings --min-severity 11",
+            "gumshoe findings --max-severity worst",
+            "gumshoe findings --status closed",
+            "gumshoe suppressions accept",
             "gumshoe search x --type nothing",
             "gumshoe serve --account 123",
             "gumshoe serve --set lake.url=file:///x",
@@ -599,10 +699,11 @@ mod tests {
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
-        let line = "gumshoe findings --min-severity high --since 2026-01-05 --until 2026-01-06T10:00:00Z";
+        let line = "gumshoe findings --min-severity high --max-severity high --since 2026-01-05 --until 2026-01-06T10:00:00Z";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
         let Command::Findings(findings) = arguments.command else { panic!("{arguments:?}") };
         assert_eq!(findings.min_severity, Some(7.0));
+        assert!(findings.max_severity.is_some_and(|most| (8.99..9.0).contains(&most)));
         assert_eq!(findings.scope.from.unwrap().to_string(), "2026-01-05T00:00:00Z");
         assert_eq!(findings.scope.to.unwrap().to_string(), "2026-01-06T10:00:00Z");
     }
