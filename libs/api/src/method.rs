@@ -48,7 +48,12 @@ pub struct Method {
     pub client_streaming: bool,
     /// Whether the answer is a stream.
     pub server_streaming: bool,
+    /// Whether that stream goes on until somebody ends it: then the end of a server is one, and the caller calls again.
+    pub watch: bool,
 }
+
+/// How the names of RPCs begin whose answer is a stream without an end.
+pub const WATCH: &str = "Watch";
 
 /// Every RPC by its path.
 ///
@@ -81,6 +86,7 @@ pub fn methods() -> Result<HashMap<String, Method>, prost_reflect::DescriptorErr
                     tag_keys_field: input.get_field_by_name(TAG_KEYS_FIELD).filter(|field| field.is_list()).map(|field| field.number()),
                     client_streaming: method.is_client_streaming(),
                     server_streaming: method.is_server_streaming(),
+                    watch: method.is_server_streaming() && method.name().starts_with(WATCH),
                 },
             );
         }
@@ -116,6 +122,8 @@ mod tests {
         let expected =
             ["AssumeRoleWithWebIdentity", "CommitBatch", "DeleteGraphData", "GetGraphAccounts", "GetPrincipalPolicies", "GetSigningKey", "GetVolumes"];
         assert_eq!(internal, expected);
+        let watches: Vec<_> = methods.values().filter(|method| method.watch).filter_map(|method| method.path.rsplit('/').next()).collect();
+        assert_eq!(watches, ["WatchRisk"]);
         let risk = &methods["/gumshoe.graph.v1.GraphService/GetRisk"];
         assert_eq!(risk.access, Access::Action("detective:SearchGraph".to_owned()));
         assert_eq!(risk.graph_field, Some(1));

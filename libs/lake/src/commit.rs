@@ -114,23 +114,26 @@ impl GraphLake {
         Ok(Staged { batches: group.batches, files, had })
     }
 
-    /// Commits a group to every table, each with an application transaction a batch, and returns when all are durable.
+    /// Commits a group to every table, each with an application transaction a batch, and returns when all are durable: the versions
+    /// at which tables took it, where they are known.
     ///
     /// # Errors
     /// [`LakeError`] when a table could not be committed, [`LakeError::Overtaken`] among them; those before it stay committed,
     /// and the batches are partial.
-    pub async fn commit(&self, staged: &Staged, claims: &dyn Claims) -> Result<(), LakeError> {
+    pub async fn commit(&self, staged: &Staged, claims: &dyn Claims) -> Result<Vec<(Table, u64)>, LakeError> {
         let batches: Vec<&str> = staged.batches.iter().map(|(id, _)| id.as_str()).collect();
         let files = |table: Table| staged.files.get(&table).map_or(&[] as &[Add], Vec::as_slice);
         let [events, edges, entities, findings, dead_letters, volumes, done] = Table::ALL;
+        let mut versions = Vec::new();
         if !staged.had.contains(&events) {
-            self.commit_table(events, files(events), &batches, Some(claims)).await?;
+            versions.extend(self.commit_table(events, files(events), &batches, Some(claims)).await?);
         }
         let following = [edges, entities, findings, dead_letters, volumes];
-        try_join_all(following.map(|table| self.commit_table(table, files(table), &batches, None))).await?;
+        versions.extend(try_join_all(following.map(|table| self.commit_table(table, files(table), &batches, None))).await?.into_iter().flatten());
         self.commit_table(done, files(done), &batches, None).await?;
         write(&self.committed).extend(staged.batches.iter().map(|(id, counts)| (hash(id), *counts)));
-        self.publish().await
+        self.publish().await?;
+        Ok(versions)
     }
 
     /// Commits what follows from the events of one unfinished batch. The batch stays [`graph::Progress::Partial`]: what was
@@ -160,14 +163,15 @@ impl GraphLake {
         Ok(uploaded)
     }
 
-    /// Commits files of some batches to a table that has none of them.
-    async fn commit_table(&self, table: Table, files: &[Add], batches: &[&str], claims: Option<&dyn Claims>) -> Result<(), LakeError> {
+    /// Commits files of some batches to a table that has none of them; the version at which it took them, if that is known.
+    async fn commit_table(&self, table: Table, files: &[Add], batches: &[&str], claims: Option<&dyn Claims>) -> Result<Option<(Table, u64)>, LakeError> {
+        let mut version = None;
         // INVARIANT: one commit at a time a table, so that versions follow the order of groups.
         let mut delta = self.table(table).await?;
         loop {
             let there = batches.iter().filter(|batch| self.is_in(table, batch)).count();
             if there == batches.len() && table != Table::Events {
-                return Ok(());
+                return Ok(None);
             }
             if there > 0 {
                 return Err(LakeError::Overtaken);
@@ -176,21 +180,25 @@ impl GraphLake {
                 self.admit_foreign(&delta, claims).await?;
             }
             // A table without rows in this group needs no commit: there is nothing that a retry could double.
-            if files.is_empty() || self.try_commit(table, &mut delta, files, batches).await? {
+            if files.is_empty() {
+                break;
+            }
+            if self.try_commit(table, &mut delta, files, batches).await? {
+                version = delta.version().map(|version| (table, version));
                 break;
             }
             let before = delta.version();
             delta.update_state().await?;
             // The store may have taken the commit without our hearing of it.
             if self.note(table, &mut delta, before, files).await? {
-                return Ok(());
+                return Ok(None);
             }
         }
         if let Some(days) = write(&self.days).get_mut(table as usize) {
             days.extend(files.iter().filter_map(|file| day_of_path(&file.path)));
         }
         self.note_batches(table, batches.iter().map(|batch| (*batch).to_owned()));
-        Ok(())
+        Ok(version)
     }
 
     /// Tells the writer of events that other processes committed.

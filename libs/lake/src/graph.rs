@@ -28,7 +28,7 @@ use gumshoe_model::{GraphArn, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::{LakeError, Table, commit::Foreign, store::Store};
+use crate::{LakeError, Table, Versions, commit::Foreign, store::Store};
 
 /// The application of maintenance's own transactions; no batch has this id.
 pub(crate) const MAINTENANCE: &str = "gumshoe.maintenance";
@@ -56,6 +56,14 @@ pub enum Progress {
     Partial,
     /// In every table.
     Committed(BatchCounts),
+}
+
+/// The tables as they were at one time: all queries of its session see the same rows.
+pub struct Snapshot {
+    /// Their versions.
+    pub versions: Versions,
+    /// A session in which they stand by their names.
+    pub session: SessionContext,
 }
 
 /// The tables of one graph.
@@ -197,12 +205,32 @@ impl GraphLake {
     /// # Errors
     /// [`LakeError::Query`] when a table cannot be registered.
     pub async fn session(&self) -> Result<SessionContext, LakeError> {
+        Ok(self.snapshot()?.session)
+    }
+
+    /// The tables as of the latest commit seen.
+    ///
+    /// # Errors
+    /// [`LakeError::Query`] when a table cannot be registered.
+    pub fn snapshot(&self) -> Result<Snapshot, LakeError> {
         let session = self.empty_session();
         let providers = read(&self.providers).clone();
-        for (table, (_, provider)) in providers {
+        let mut versions = Versions::default();
+        for (table, (version, provider)) in providers {
+            versions.set(table, version);
             session.register_table(table.name(), provider)?;
         }
-        Ok(session)
+        Ok(Snapshot { versions, session })
+    }
+
+    /// The versions of the tables that queries see.
+    #[must_use]
+    pub fn versions(&self) -> Versions {
+        let mut versions = Versions::default();
+        for (table, (version, _)) in &*read(&self.providers) {
+            versions.set(*table, *version);
+        }
+        versions
     }
 
     fn empty_session(&self) -> SessionContext {

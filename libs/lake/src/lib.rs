@@ -5,12 +5,14 @@
 //! | [`table`] | the tables and their columns (documented for readers in `docs/lake.md`) |
 //! | [`file`] | rows to Parquet, with the statistics that Delta prunes by |
 //! | [`graph`] | one graph's tables: progress of batches, query sessions |
+//! | [`changes`] | what each commit did to a table |
 //! | [`commit`] | batches into every table, each once, whichever process writes |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
 //!
 //! Only this crate knows Delta Lake and DataFusion's table providers.
 
+pub mod changes;
 pub mod commit;
 pub mod file;
 pub mod graph;
@@ -28,6 +30,7 @@ use datafusion::execution::{
 use gumshoe_model::GraphArn;
 use tokio::sync::Mutex;
 
+pub use changes::{Addition, Change, Versions, Wanted};
 pub use commit::{Alone, Claims, Group, Staged};
 pub use datafusion::{
     common::{ParamValues, ScalarValue},
@@ -35,7 +38,7 @@ pub use datafusion::{
     execution::SendableRecordBatchStream,
 };
 pub use file::{Column, DataFile, FileWriter, encode, encode_columns};
-pub use graph::{BatchCounts, GraphLake, Progress};
+pub use graph::{BatchCounts, GraphLake, Progress, Snapshot};
 pub use maintenance::{Fence, Layout};
 pub use store::LakeConfig;
 pub use table::Table;

@@ -3,7 +3,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`Profiles`] | the cache: get, put, and building an absent value once however many ask for it |
-//! | [`Key`] | graph, kind, lake version and request of one value |
+//! | [`Key`] | graph, kind, and lake version and request or name of one value |
 //! | `shared` | the Redis side, with its circuit breaker |
 //!
 //! Nothing here is a source of truth. A store that is absent, slow or empty means building again, never an error.
@@ -49,12 +49,15 @@ impl Key {
     /// Form: `gumshoe:v1:{GRAPH}:profile:KIND:VERSION:HASH`; the braces keep a graph on one Redis Cluster slot.
     #[must_use]
     pub fn new(graph: &GraphArn, kind: &'static str, version: u64, request: &[u8]) -> Self {
-        let mut hash = Sha256::new();
-        // The full ARN, so that graphs of two regions with one id stay apart.
-        hash.update(graph.to_string());
-        hash.update([0]);
-        hash.update(request);
-        Self(format!("gumshoe:v1:{{{}}}:profile:{kind}:{version}:{}", graph.id(), hex::encode(hash.finalize())))
+        Self(format!("gumshoe:v1:{{{}}}:profile:{kind}:{version}:{}", graph.id(), hash(graph, request)))
+    }
+
+    /// The key of what is kept under `name` on `graph` whatever the lake's version, in a form that has the number `format`.
+    ///
+    /// Form: `gumshoe:v1:{GRAPH}:hot:KIND:FORMAT:HASH`.
+    #[must_use]
+    pub fn hot(graph: &GraphArn, kind: &'static str, format: u32, name: &str) -> Self {
+        Self(format!("gumshoe:v1:{{{}}}:hot:{kind}:{format}:{}", graph.id(), hash(graph, name.as_bytes())))
     }
 
     /// The key as the store sees it.
@@ -62,6 +65,15 @@ impl Key {
     pub fn as_str(&self) -> &str {
         &self.0
     }
+}
+
+fn hash(graph: &GraphArn, name: &[u8]) -> String {
+    let mut hash = Sha256::new();
+    // The full ARN, so that graphs of two regions with one id stay apart.
+    hash.update(graph.to_string());
+    hash.update([0]);
+    hash.update(name);
+    hex::encode(hash.finalize())
 }
 
 impl fmt::Display for Key {
@@ -127,6 +139,12 @@ impl Profiles {
             }
             _ => Err(OpenError::Url),
         }
+    }
+
+    /// Whether other processes see what is put.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        matches!(self.store, Store::Shared(_))
     }
 
     /// The value under `key`, if the store has it and answers in time.

@@ -25,7 +25,7 @@ use crate::{
     method::STREAMING,
     server::install_crypto_provider,
     status, telemetry,
-    token::{Caller, HEADER, TokenSigner},
+    token::{Caller, HEADER, REQUEST_ID, TokenSigner},
 };
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -142,12 +142,14 @@ impl<S> Signed<S> {
 
     fn prepare(&self, request: &mut Request<Body>) -> Result<(), Status> {
         let caller = request.extensions().get::<Caller>().unwrap_or(&self.caller);
-        let token = self.signer.sign(self.audience, caller).map_err(|error| status::internal(&error))?;
-        let mut token = HeaderValue::try_from(token).map_err(|error| status::internal(&error))?;
-        token.set_sensitive(true);
+        let token = self.signer.header(self.audience, caller).map_err(|error| status::internal(&error))?;
+        let request_id = HeaderValue::try_from(caller.request_id.as_str()).ok();
         let streaming = STREAMING.contains(request.uri().path());
         let headers = request.headers_mut();
         headers.insert(HEADER, token);
+        if let Some(request_id) = request_id {
+            headers.insert(REQUEST_ID, request_id);
+        }
         telemetry::inject(headers);
         if !streaming && !headers.contains_key("grpc-timeout") {
             headers.insert("grpc-timeout", grpc_timeout(self.remaining()));

@@ -2,6 +2,7 @@
 
 use std::{collections::HashSet, sync::LazyLock};
 
+use gumshoe_api::method::WATCH;
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
 
@@ -19,9 +20,13 @@ pub(crate) static STREAMING: LazyLock<Streaming> = LazyLock::new(|| {
     streaming
 });
 
-/// Paths (`/package.Service/Method`) of RPCs that stream in at least one direction: no deadline of ours ends them.
+/// Paths (`/package.Service/Method`) of RPCs that stream in at least one direction: no deadline of ours ends them. Those
+/// whose answer has no end of its own are told apart.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Streaming(HashSet<String>);
+pub(crate) struct Streaming {
+    all: HashSet<String>,
+    watches: HashSet<String>,
+}
 
 impl Streaming {
     /// Learns the streaming RPCs of an encoded `FileDescriptorSet`; one that is damaged teaches nothing.
@@ -29,14 +34,23 @@ impl Streaming {
         for file in FileDescriptorSet::decode(descriptors).unwrap_or_default().file {
             for service in &file.service {
                 for method in service.method.iter().filter(|method| method.client_streaming() || method.server_streaming()) {
-                    self.0.insert(format!("/{}.{}/{}", file.package(), service.name(), method.name()));
+                    let path = format!("/{}.{}/{}", file.package(), service.name(), method.name());
+                    if method.server_streaming() && method.name().starts_with(WATCH) {
+                        self.watches.insert(path.clone());
+                    }
+                    self.all.insert(path);
                 }
             }
         }
     }
 
     pub(crate) fn contains(&self, path: &str) -> bool {
-        self.0.contains(path)
+        self.all.contains(path)
+    }
+
+    /// Whether the answer goes on until the server ends.
+    pub(crate) fn is_watch(&self, path: &str) -> bool {
+        self.watches.contains(path)
     }
 }
 
@@ -55,6 +69,8 @@ mod tests {
     fn descriptors_tell_streams_from_unary_calls() {
         assert!(STREAMING.contains("/grpc.health.v1.Health/Watch"));
         assert!(!STREAMING.contains("/grpc.health.v1.Health/Check"));
+        assert!(STREAMING.is_watch("/gumshoe.graph.v1.GraphService/WatchRisk"));
+        assert!(!STREAMING.is_watch("/gumshoe.graph.v1.GraphService/StreamEvents"));
         assert!(STREAMING.contains("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"));
         assert!(is_infrastructure("/grpc.health.v1.Health/Check"));
         assert!(!is_infrastructure("/grpc.health.v1.Healthy/Check"));

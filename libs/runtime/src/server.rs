@@ -201,7 +201,7 @@ impl Server {
             routes = add_reflection(routes, &self.descriptors)?;
         }
 
-        // `stopping` ends health watches and reflection, `cutting` everything else.
+        // `stopping` ends reflection and watches, `cutting` everything else.
         let (stopping, cutting) = (CancellationToken::new(), CancellationToken::new());
         let calls = self.options.max_concurrent_calls.min(MAX_CALLS);
         let permits = Arc::new(Semaphore::new(calls));

@@ -1,6 +1,9 @@
 //! Structured logs and traces: one JSON object a line, W3C trace context in and out, OTLP export if configured.
 
-use std::{fmt, io};
+use std::{
+    fmt, io,
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use opentelemetry::{
     Context, KeyValue,
@@ -16,8 +19,10 @@ use tracing_subscriber::{EnvFilter, fmt::MakeWriter, layer::SubscriberExt as _, 
 use crate::config::{LogFormat, Telemetry};
 
 mod json;
+mod trace;
 
-use json::{JsonFields, JsonLine};
+use json::JsonLayer;
+pub(crate) use trace::{TRACE, Trace};
 
 /// Telemetry that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -32,6 +37,9 @@ pub enum TelemetryError {
     #[error("telemetry is set up already")]
     AlreadySet,
 }
+
+/// Whether spans are exported: then their ids are the exporter's.
+static EXPORTED: AtomicBool = AtomicBool::new(false);
 
 /// Holds telemetry open; dropping it sends what is buffered.
 #[must_use = "dropping the guard ends the export of traces"]
@@ -83,9 +91,14 @@ where
         provider = provider.with_batch_exporter(exporter);
     }
     let provider = provider.build();
-    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("gumshoe")).with_location(false).with_threads(false);
+    // Spans that nobody collects are not made.
+    let traces =
+        telemetry.otlp.as_ref().map(|_| tracing_opentelemetry::layer().with_tracer(provider.tracer("gumshoe")).with_location(false).with_threads(false));
+    if traces.is_some() {
+        EXPORTED.store(true, Ordering::Relaxed);
+    }
     let (json, text) = match telemetry.format {
-        LogFormat::Json => (Some(tracing_subscriber::fmt::layer().event_format(JsonLine { service }).fmt_fields(JsonFields).with_writer(writer)), None),
+        LogFormat::Json => (Some(JsonLayer { service, writer }), None),
         LogFormat::Text => (None, Some(tracing_subscriber::fmt::layer().with_writer(writer))),
     };
     Ok((tracing_subscriber::registry().with(filter).with(traces).with(json).with(text), Guard(provider)))
@@ -97,26 +110,45 @@ impl fmt::Debug for Guard {
     }
 }
 
-/// The trace id of the current span, 32 hexadecimal digits; `None` outside a trace.
+/// The id of the trace that the current call belongs to, 32 hexadecimal digits; `None` outside a call.
 #[must_use]
 pub fn trace_id() -> Option<String> {
-    span_context(&Span::current()).map(|context| context.trace_id().to_string())
+    TRACE.try_with(Trace::trace_id).ok()
 }
 
-/// The OpenTelemetry identity of `span`; `None` when it is not traced.
-pub(crate) fn span_context(span: &Span) -> Option<SpanContext> {
+/// The `traceparent` of these headers if it is valid, else that of a new trace.
+#[must_use]
+pub fn trace_parent(headers: &http::HeaderMap) -> String {
+    let sent = headers.get(trace::PARENT).and_then(|value| value.to_str().ok()).filter(|text| trace::parse(text).is_some());
+    sent.map_or_else(|| Trace::next(headers).text(), str::to_owned)
+}
+
+/// The OpenTelemetry identity of `span`; `None` when it is not exported.
+fn span_context(span: &Span) -> Option<SpanContext> {
     let context = span.context().span().span_context().clone();
     context.is_valid().then_some(context)
 }
 
-/// The trace context that a request's headers carry.
-pub(crate) fn extract(headers: &http::HeaderMap) -> Context {
-    TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers))
+/// The step in the trace of these headers that `span` stands for.
+pub(crate) fn step(span: &Span, headers: &http::HeaderMap) -> Trace {
+    if EXPORTED.load(Ordering::Relaxed) {
+        let parent = TraceContextPropagator::new().extract_with_context(&Context::new(), &Headers(headers));
+        // Fails only where the span is filtered out.
+        let _ = span.set_parent(parent);
+        if let Some(exported) = span_context(span) {
+            return Trace::exported(&exported);
+        }
+    }
+    Trace::next(headers)
 }
 
 /// Writes the current trace context into a request's headers.
 pub(crate) fn inject(headers: &mut http::HeaderMap) {
-    TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(headers));
+    if let Ok(trace) = TRACE.try_with(|trace| *trace) {
+        trace.write(headers);
+    } else if EXPORTED.load(Ordering::Relaxed) {
+        TraceContextPropagator::new().inject_context(&Span::current().context(), &mut HeadersMut(headers));
+    }
 }
 
 struct Headers<'a>(&'a http::HeaderMap);

@@ -1,6 +1,6 @@
 //! The internal principal token: a short-lived Ed25519 JWT that says for whom one service calls another.
 
-use std::{collections::HashMap, fmt, io, path::Path, sync::Arc};
+use std::{collections::HashMap, fmt, io, path::Path, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{
@@ -8,7 +8,9 @@ use ed25519_dalek::{
     pkcs8::{DecodePrivateKey as _, DecodePublicKey as _},
 };
 use gumshoe_model::GraphArn;
+use http::{HeaderMap, HeaderValue};
 use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use moka::sync::Cache;
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use tonic::{Request, Status};
@@ -21,8 +23,23 @@ use crate::{
 /// The metadata key under which the token travels.
 pub const HEADER: &str = "gumshoe-principal-token";
 
+/// The metadata key of the outside request that a call belongs to, as one service tells another.
+pub const REQUEST_ID: &str = "x-request-id";
+
 /// How long a token lives.
 pub const LIFETIME_SECONDS: i64 = 60;
+
+/// How long a token is given out again to the same caller for the same audience: signing costs more than most calls.
+const REUSED_SECONDS: i64 = 10;
+
+/// How much of tokens that were verified is remembered, in bytes.
+const REMEMBERED_BYTES: u64 = 8 << 20;
+
+/// Callers whose token is remembered by who signs.
+const REMEMBERED_CALLERS: u64 = 10_000;
+
+/// The longest id of a request that is taken over.
+const MAX_REQUEST_ID: usize = 128;
 
 /// How far the clocks of two machines may differ.
 const LEEWAY_SECONDS: i64 = 5;
@@ -69,6 +86,9 @@ pub enum KeyError {
     /// The token could not be signed.
     #[error("cannot sign a principal token")]
     Sign(#[source] jsonwebtoken::errors::Error),
+    /// The token cannot be a header.
+    #[error("a principal token cannot be a header")]
+    Header,
 }
 
 /// Who calls, as vouched for by the service that passes the call on.
@@ -84,7 +104,7 @@ pub struct Caller {
     pub action: String,
     /// The graph that was allowed, if the action has one.
     pub graph: Option<GraphArn>,
-    /// The outside request that this call belongs to.
+    /// The outside request that this call belongs to: told beside the token, since it decides nothing.
     pub request_id: String,
 }
 
@@ -92,14 +112,7 @@ impl Caller {
     /// A principal allowed to do `action`, with a fresh request id.
     #[must_use]
     pub fn new(principal: impl Into<String>, account: impl Into<String>, action: impl Into<String>) -> Self {
-        Self {
-            issuer: String::new(),
-            principal: principal.into(),
-            account: account.into(),
-            action: action.into(),
-            graph: None,
-            request_id: uuid::Uuid::now_v7().to_string(),
-        }
+        Self { issuer: String::new(), principal: principal.into(), account: account.into(), action: action.into(), graph: None, request_id: new_request_id() }
     }
 
     /// A service that acts for itself.
@@ -154,6 +167,19 @@ impl Caller {
     }
 }
 
+/// A UUID of version 7.
+#[must_use]
+pub fn new_request_id() -> String {
+    let milliseconds = u64::try_from(SystemClock.now().0 / 1_000).unwrap_or_default();
+    uuid::Builder::from_unix_timestamp_millis(milliseconds, &rand::random()).into_uuid().to_string()
+}
+
+/// The request that headers name, or a new one.
+pub(crate) fn request_id(headers: &HeaderMap) -> String {
+    let sent = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok());
+    sent.filter(|id| (1..=MAX_REQUEST_ID).contains(&id.len())).map_or_else(new_request_id, str::to_owned)
+}
+
 #[derive(Serialize, Deserialize)]
 struct Claims {
     iss: String,
@@ -161,7 +187,6 @@ struct Claims {
     sub: String,
     iat: i64,
     exp: i64,
-    jti: String,
     account: String,
     action: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -175,6 +200,8 @@ pub struct TokenSigner {
     key: SigningKey,
     encoding: EncodingKey,
     clock: Arc<dyn Clock>,
+    /// Tokens by audience and caller, with the second that each was signed in.
+    signed: Cache<String, (HeaderValue, i64)>,
 }
 
 impl TokenSigner {
@@ -205,13 +232,14 @@ impl TokenSigner {
     }
 
     fn from_key(issuer: &str, key: SigningKey) -> Self {
-        Self { issuer: issuer.to_owned(), encoding: EncodingKey::from_ed_der(&private_der(&key)), key, clock: Arc::new(SystemClock) }
+        Self { issuer: issuer.to_owned(), encoding: EncodingKey::from_ed_der(&private_der(&key)), key, clock: Arc::new(SystemClock), signed: signed() }
     }
 
     /// The same with another clock.
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self.signed = signed();
         self
     }
 
@@ -219,6 +247,30 @@ impl TokenSigner {
     #[must_use]
     pub fn issuer(&self) -> &str {
         &self.issuer
+    }
+
+    /// A token for the service `audience`, as a header that is not shown in logs. The same caller gets the same one again for ten
+    /// seconds.
+    ///
+    /// # Errors
+    /// [`KeyError::Sign`], which a sound key never gives.
+    pub fn header(&self, audience: &str, caller: &Caller) -> Result<HeaderValue, KeyError> {
+        let now = seconds(&*self.clock);
+        let graph = caller.graph.as_ref().map(ToString::to_string).unwrap_or_default();
+        let parts = [audience, &caller.principal, &caller.account, &caller.action, &graph];
+        // INVARIANT: two callers never have one name.
+        let name = if parts.iter().any(|part| part.contains('\n')) { None } else { Some(parts.join("\n")) };
+        if let Some((token, at)) = name.as_ref().and_then(|name| self.signed.get(name))
+            && (0..REUSED_SECONDS).contains(&(now - at))
+        {
+            return Ok(token);
+        }
+        let mut token = HeaderValue::try_from(self.sign(audience, caller)?).map_err(|_| KeyError::Header)?;
+        token.set_sensitive(true);
+        if let Some(name) = name {
+            self.signed.insert(name, (token.clone(), now));
+        }
+        Ok(token)
     }
 
     /// A token for the service `audience`, good for [`LIFETIME_SECONDS`].
@@ -233,7 +285,6 @@ impl TokenSigner {
             sub: caller.principal.clone(),
             iat: now,
             exp: now + LIFETIME_SECONDS,
-            jti: caller.request_id.clone(),
             account: caller.account.clone(),
             action: caller.action.clone(),
             graph: caller.graph.as_ref().map(ToString::to_string),
@@ -269,6 +320,16 @@ pub struct TokenVerifier {
     audience: String,
     keys: HashMap<String, Vec<DecodingKey>>,
     clock: Arc<dyn Clock>,
+    /// What tokens were found to say, by the whole of their text.
+    verified: Cache<String, Arc<Verified>>,
+}
+
+/// What a token says whose signature is good.
+#[derive(Debug)]
+struct Verified {
+    caller: Caller,
+    issued: i64,
+    expires: i64,
 }
 
 impl TokenVerifier {
@@ -283,7 +344,7 @@ impl TokenVerifier {
             let parsed = public_keys(&pem).ok_or_else(|| KeyError::Malformed(issuer.clone()))?;
             trusted.entry(issuer).or_default().extend(parsed);
         }
-        Ok(Self { audience: audience.to_owned(), keys: trusted, clock: Arc::new(SystemClock) })
+        Ok(Self { audience: audience.to_owned(), keys: trusted, clock: Arc::new(SystemClock), verified: verified() })
     }
 
     /// Trusts every `ISSUER.pem` in a folder.
@@ -311,10 +372,11 @@ impl TokenVerifier {
     #[must_use]
     pub fn with_clock(mut self, clock: Arc<dyn Clock>) -> Self {
         self.clock = clock;
+        self.verified = verified();
         self
     }
 
-    /// The caller that `token` vouches for.
+    /// The caller that `token` vouches for, without a request.
     ///
     /// # Errors
     /// [`TokenError`] when it is not an EdDSA token by a trusted issuer for this audience, or is past its time.
@@ -322,6 +384,26 @@ impl TokenVerifier {
         if token.len() > MAX_TOKEN_BYTES {
             return Err(TokenError::Invalid);
         }
+        let verified = match self.verified.get(token) {
+            Some(verified) => verified,
+            None => {
+                let verified = Arc::new(self.read(token)?);
+                self.verified.insert(token.to_owned(), Arc::clone(&verified));
+                verified
+            }
+        };
+        let now = seconds(&*self.clock);
+        if verified.issued > now.saturating_add(LEEWAY_SECONDS) {
+            return Err(TokenError::Invalid);
+        }
+        if verified.expires.saturating_add(LEEWAY_SECONDS) < now {
+            return Err(TokenError::Expired);
+        }
+        Ok(verified.caller.clone())
+    }
+
+    /// What a token says, once all is checked but the time.
+    fn read(&self, token: &str) -> Result<Verified, TokenError> {
         let header = jsonwebtoken::decode_header(token).map_err(|_| TokenError::Invalid)?;
         let issuer = header.kid.ok_or(TokenError::Invalid)?;
         let keys = self.keys.get(&issuer).ok_or(TokenError::Invalid)?;
@@ -331,20 +413,17 @@ impl TokenVerifier {
         validation.set_audience(&[&self.audience]);
         validation.set_issuer(&[&issuer]);
         validation.set_required_spec_claims(&["exp", "iss", "aud", "sub"]);
-        // Times are checked below, against our clock.
+        // Times are checked at every call, against our clock.
         validation.validate_exp = false;
 
         let claims = keys.iter().find_map(|key| jsonwebtoken::decode::<Claims>(token, key, &validation).ok()).ok_or(TokenError::Invalid)?.claims;
-        let now = seconds(&*self.clock);
         let lifetime = claims.exp.checked_sub(claims.iat).ok_or(TokenError::Invalid)?;
-        if !(0..=LIFETIME_SECONDS).contains(&lifetime) || claims.iat > now.saturating_add(LEEWAY_SECONDS) {
+        if !(0..=LIFETIME_SECONDS).contains(&lifetime) {
             return Err(TokenError::Invalid);
         }
-        if claims.exp.saturating_add(LEEWAY_SECONDS) < now {
-            return Err(TokenError::Expired);
-        }
         let graph = claims.graph.map(|arn| arn.parse()).transpose().map_err(|_| TokenError::Invalid)?;
-        Ok(Caller { issuer, principal: claims.sub, account: claims.account, action: claims.action, graph, request_id: claims.jti })
+        let caller = Caller { issuer, principal: claims.sub, account: claims.account, action: claims.action, graph, request_id: String::new() };
+        Ok(Verified { caller, issued: claims.iat, expires: claims.exp })
     }
 }
 
@@ -353,6 +432,19 @@ impl fmt::Debug for TokenVerifier {
         let issuers: Vec<_> = self.keys.keys().collect();
         formatter.debug_struct("TokenVerifier").field("audience", &self.audience).field("issuers", &issuers).finish_non_exhaustive()
     }
+}
+
+fn signed() -> Cache<String, (HeaderValue, i64)> {
+    Cache::builder().max_capacity(REMEMBERED_CALLERS).time_to_live(lifetime()).build()
+}
+
+fn verified() -> Cache<String, Arc<Verified>> {
+    let weigh = |token: &String, _: &Arc<Verified>| u32::try_from(token.len() * 2 + 256).unwrap_or(u32::MAX);
+    Cache::builder().max_capacity(REMEMBERED_BYTES).weigher(weigh).time_to_live(lifetime()).build()
+}
+
+const fn lifetime() -> Duration {
+    Duration::from_secs(LIFETIME_SECONDS.unsigned_abs())
 }
 
 fn public_keys(pem: &str) -> Option<Vec<DecodingKey>> {

@@ -59,13 +59,21 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    /// Sends it a signal: `STOP`, `TERM`.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([&format!("-{name}"), &self.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "{} is not there to be told {name}\n{}", self.name, self.log());
+    }
+
     /// Asks it to end, with SIGTERM, and waits.
     ///
     /// # Panics
     /// When it has not ended within `patience`.
     pub fn terminate(&mut self, patience: Duration) -> ExitStatus {
-        let sent = Command::new("kill").args(["-TERM", &self.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "{} is not there to be told to end\n{}", self.name, self.log());
+        self.signal("TERM");
         let end = Instant::now() + patience;
         loop {
             if let Some(status) = self.has_ended() {

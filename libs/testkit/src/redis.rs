@@ -67,6 +67,22 @@ impl Redis {
         self.process.kill();
     }
 
+    /// Keeps it from answering; connections stay open.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn pause(&self) {
+        self.process.signal("STOP");
+    }
+
+    /// Lets it answer again.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn resume(&self) {
+        self.process.signal("CONT");
+    }
+
     /// Starts it again, with nothing in it.
     pub fn restart(&mut self) {
         self.process = serve(self.port, self.folder.path());

@@ -77,7 +77,7 @@ pub struct Parts {
     pub infrastructure: Routes,
     /// Whether new calls should come here.
     pub ready: Arc<AtomicBool>,
-    /// Ends health watches and reflection.
+    /// Ends reflection, and watches, health among them.
     pub stopping: CancellationToken,
     /// Ends all other calls.
     pub cutting: CancellationToken,
@@ -162,12 +162,13 @@ impl Parts {
             None => (self.anonymous(head.uri.path(), facts.source_ip, &facts)?, body),
             Some(action) => self.authorize(action, route, body, &facts).await?,
         };
-        let token = self.signer.sign(route.upstream.name(), &caller).map_err(|error| status::internal(&error))?;
+        let token = self.signer.header(route.upstream.name(), &caller).map_err(|error| status::internal(&error))?;
         rewrite(&mut head.headers, token, correlation, deadline)?;
         // What the connection to the client knows is not for the connection to the service.
         head.extensions = http::Extensions::new();
         head.version = Version::HTTP_2;
-        self.send(route.upstream, Request::from_parts(head, body), permit).await
+        let cut = if route.watch { &self.stopping } else { &self.cutting };
+        self.send(route.upstream, Request::from_parts(head, body), permit, cut).await
     }
 
     /// What is known of a call before anybody knows who makes it.
@@ -219,7 +220,7 @@ impl Parts {
         Ok(Signed::new(channel, self.signer.clone(), upstream.name(), caller).with_timeout(left))
     }
 
-    async fn send(&self, upstream: Upstream, request: Request<Body>, permit: OwnedSemaphorePermit) -> Result<Response<Body>, Failure> {
+    async fn send(&self, upstream: Upstream, request: Request<Body>, permit: OwnedSemaphorePermit, cut: &CancellationToken) -> Result<Response<Body>, Failure> {
         let service = upstream.name();
         let unavailable = |error: tonic::transport::Error| {
             if timed_out(&error) {
@@ -233,7 +234,7 @@ impl Parts {
         if response.body().is_end_stream() {
             return Ok(response);
         }
-        Ok(response.map(|body| Body::new(Answer::new(body, self.cutting.clone().cancelled_owned(), service, permit))))
+        Ok(response.map(|body| Body::new(Answer::new(body, cut.clone().cancelled_owned(), service, permit))))
     }
 }
 

@@ -48,6 +48,8 @@ pub struct Route {
     pub fields: Fields,
     /// Whether either side sends a stream.
     pub streaming: bool,
+    /// Whether its answer has no end of its own.
+    pub watch: bool,
 }
 
 /// Every RPC that is passed on, by path. Internal ones are left out, as if they did not exist.
@@ -65,7 +67,7 @@ pub fn routes() -> Result<HashMap<String, Route>, Error> {
         let upstream = Upstream::ALL.into_iter().find(|upstream| upstream.name() == method.service).ok_or(Error::UnknownService(method.service))?;
         let fields = Fields { graph: method.graph_field, role: method.role_field, tags: method.tags_field, tag_keys: method.tag_keys_field };
         let streaming = method.client_streaming || method.server_streaming;
-        routes.insert(path, Route { upstream, action, member: method.member, fields, streaming });
+        routes.insert(path, Route { upstream, action, member: method.member, fields, streaming, watch: method.watch });
     }
     Ok(routes)
 }

@@ -19,6 +19,7 @@ use tokio::sync::Mutex;
 use tonic::{Request, Response, Status};
 
 use crate::{
+    hot::Hot,
     rows,
     writer::{Batch, WriteError, Writer},
 };
@@ -34,6 +35,7 @@ pub(crate) const MAX_MESSAGE_BYTES: usize = 100 << 20;
 #[derive(Debug, Clone)]
 pub struct Commit {
     lake: Arc<Lake>,
+    hot: Arc<Hot>,
     places: Arc<Places>,
     known_event_ids: usize,
     writers: Arc<Mutex<Writers>>,
@@ -48,9 +50,8 @@ struct Writers {
 
 impl Commit {
     /// Commits to `lake`; `known_event_ids` is per graph.
-    #[must_use]
-    pub fn new(lake: Arc<Lake>, places: Arc<Places>, known_event_ids: usize) -> Self {
-        Self { lake, places, known_event_ids, writers: Arc::default() }
+    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, places: Arc<Places>, known_event_ids: usize) -> Self {
+        Self { lake, hot, places, known_event_ids, writers: Arc::default() }
     }
 
     async fn writer(&self, arn: &GraphArn) -> Result<Writer, Failure> {
@@ -62,7 +63,7 @@ impl Commit {
             return Ok(writer.clone());
         }
         let lake = self.lake.graph(arn).await.map_err(rows::failure)?;
-        let writer = Writer::start(lake, Arc::clone(&self.places), self.known_event_ids);
+        let writer = Writer::start(lake, Arc::clone(&self.hot), Arc::clone(&self.places), self.known_event_ids);
         writers.running.insert(arn.clone(), writer.clone());
         Ok(writer)
     }
@@ -80,6 +81,7 @@ impl Commit {
         if let Some(writer) = writer {
             writer.end().await;
         }
+        self.hot.forget(arn);
         self.lake.remove(arn).await
     }
 }

@@ -12,6 +12,7 @@
 //! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
 //! | [`lease`], [`store`] | which replica does that for which graph |
@@ -40,6 +41,7 @@ pub mod error;
 mod events;
 mod extract;
 mod findings;
+mod hot;
 pub mod lease;
 pub mod maintenance;
 mod neighbors;
@@ -63,6 +65,7 @@ pub const SERVICE: &str = "graph";
 /// Names for which health is reported.
 pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
 
+use hot::Hot;
 use lease::Leases;
 use maintenance::Maintenance;
 use store::sql::SqlStore;
@@ -78,9 +81,10 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let maintenance = Arc::new(Maintenance::new(Arc::clone(&lake), leases, Arc::new(SystemClock), config.maintenance));
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
     let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
+    let hot = Arc::new(Hot::new(Arc::clone(&places), Arc::clone(&profiles), config.profiles.memory_bytes));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
-    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&places), config.known_event_ids);
-    let graph = rpc::Graph::new(Arc::clone(&lake), profiles, places, page_tokens, Arc::new(SystemClock));
+    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
+    let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))

@@ -2,102 +2,135 @@
 //!
 //! The facts are findings that affect the entity (active in the last 30 days, not archived), what was new about it in the
 //! last 24 hours against the 45 days before, and calls that failed more often than before. How they make a score is
-//! published in `gumshoe_behavior`.
+//! published in `gumshoe_behavior`. What is asked of the present is answered from hot profiles; the past is read.
 
-use std::borrow::Cow;
+use std::sync::{Arc, PoisonError};
 
-use futures::future::try_join3;
+use futures::future::try_join;
 use gumshoe_api::{
-    convert::{entity_to_proto, time_from_proto, time_to_proto},
+    convert::{entity_to_proto, time_to_proto},
     graph::v1 as proto,
 };
-use gumshoe_behavior::{Baseline, Calls, Criticality, Input, Kind, New, failures, newness};
+use gumshoe_behavior::{Criticality, Input};
 use gumshoe_enrich::Places;
-use gumshoe_lake::GraphLake;
-use gumshoe_model::{EntityKey, EntityType, Finding, TimeWindow, Timestamp, time::MICROS_PER_DAY};
-use gumshoe_profiles::Profiles;
-use gumshoe_runtime::status;
+use gumshoe_lake::{GraphLake, Table};
+use gumshoe_model::{EntityKey, EntityType, Timestamp};
 
 use crate::{
-    activity::{self, BASELINE_DAYS, Keep, Tops},
-    findings,
-    profile::days_with_records,
-    rows::Answer,
-    search,
+    hot::{
+        Entry, HotGraph, Name, Value,
+        build::{read_days, read_digests, read_findings},
+        digest::{Digest, days_before, scope_start},
+        findings::FINDING_MICROS,
+    },
+    rows::{self, Answer},
 };
 
-/// How far back findings count, in days.
-const FINDING_DAYS: i64 = 30;
-/// Findings that count, worst first.
-const MAX_FINDINGS: usize = 1_000;
-/// New values of one kind that count; more would move the score by less than can be seen.
-const MAX_NEW: usize = 1_000;
+/// A risk, and what it was made of.
+#[derive(Debug, Clone)]
+pub(crate) struct Scored {
+    time: Timestamp,
+    /// When nothing at all has changed in the graph, neither has the risk.
+    graph: u64,
+    /// Versions of what the entity did and of the findings, and the days of baseline.
+    parts: (u64, u64, u32),
+    risk: Arc<proto::Risk>,
+}
 
-/// The risk of `entity` as of `time`. An entity never seen has score 0.
-pub(crate) async fn read(lake: &GraphLake, profiles: &Profiles, places: &Places, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
-    let known = search::summaries(lake, std::slice::from_ref(entity)).await?;
-    let Some(summary) = known.get(entity) else { return Ok(answer(entity, time, &[])) };
-    let window = |days: i64| {
-        let start = Timestamp((time.0 - days * MICROS_PER_DAY).max(0));
-        TimeWindow::new(start, Timestamp(time.0 + 1)).map_err(|error| status::internal(&error))
-    };
-    let scope = window(1)?.to_hours();
-    let filter = findings::Filter { scope: Some(window(FINDING_DAYS)?), entity: Some(entity.clone()), ..findings::Filter::default() };
-    let account = if entity.kind == EntityType::Account { &entity.id } else { &summary.account };
-    let (found, days, said) = try_join3(
-        activity::read(lake, places, entity, &summary.aliases, scope, Keep::New(MAX_NEW)),
-        days_with_records(lake, profiles, account, scope.before(BASELINE_DAYS)),
-        findings::list(lake, &filter, MAX_FINDINGS, None),
-    )
-    .await?;
-
-    let mut inputs: Vec<Input> = said.items.iter().filter_map(|summary| Input::of_finding(&finding(summary))).collect();
-    let calls = |count: u64, errors: u64| Calls { successes: count.saturating_sub(errors), failures: errors };
-    let baseline = Baseline { days, calls: calls(found.before.0, found.before.1) };
-    let failed: Vec<String> = found.failed.finish().items.into_iter().map(operation).collect();
-    if found.totals.count > 0 {
-        inputs.extend(failures(calls(found.totals.count, found.totals.errors), baseline, found.totals.last.min(time), &failed));
+/// The risks of entities at `time`, which is the present or to come. An entity never seen has score 0.
+pub(crate) async fn now(graph: &HotGraph, entities: &[EntityKey], time: Timestamp) -> Answer<Vec<Arc<proto::Risk>>> {
+    let start = scope_start(time);
+    let hot: Option<Vec<_>> = entities.iter().map(|entity| hot(graph, entity, time)).collect();
+    if let Some(risks) = hot {
+        return Ok(risks);
     }
-    let mut values = Vec::new();
-    let mut add = |kind: Kind, tops: Tops, value: fn(proto::Activity) -> String| {
-        values.extend(tops.finish().items.into_iter().map(|activity| {
-            let last = activity.measures.as_ref().and_then(|measures| measures.last_time.as_ref());
-            let last = last.and_then(|last| time_from_proto("time", last).ok()).unwrap_or(time);
-            New { kind, value: value(activity), time: last.min(time) }
-        }));
-    };
-    add(Kind::Country, found.countries, |activity| activity.name);
-    add(Kind::Network, found.networks, |activity| format!("AS{}", activity.place.map_or(0, |place| place.asn)));
-    add(Kind::UserAgent, found.user_agents, |activity| activity.name);
-    add(Kind::Operation, found.operations, operation);
-    add(Kind::Address, found.addresses, |activity| activity.name);
-    inputs.extend(newness(&values, baseline));
-    Ok(answer(entity, time, &inputs))
-}
-
-fn operation(activity: proto::Activity) -> String {
-    format!("{} {}", activity.service, activity.name)
-}
-
-fn finding(summary: &proto::FindingSummary) -> Finding<'_> {
-    let time = |time| time_from_proto("time", time).ok();
-    Finding {
-        id: Cow::Borrowed(&summary.id),
-        finding_type: Cow::Borrowed(&summary.r#type),
-        product: Cow::Borrowed(&summary.product),
-        title: Cow::Borrowed(&summary.title),
-        description: Cow::Borrowed(""),
-        severity: summary.severity,
-        count: summary.count,
-        first_seen: summary.first_time.as_ref().and_then(time).unwrap_or_default(),
-        last_seen: summary.last_time.as_ref().and_then(time).unwrap_or_default(),
-        updated: summary.update_time.as_ref().and_then(time).unwrap_or_default(),
-        archived: summary.archived,
+    let names: Vec<Name> = entities.iter().cloned().map(Name::Entity).collect();
+    loop {
+        let digests = graph.get_all(&names, start).await?;
+        let accounts: Vec<Name> = digests.values().filter_map(|entry| entry.account()).map(Name::Account).collect();
+        let days = graph.get_all(&accounts, start).await?;
+        let score = |name| scored(graph, digests.get(name)?, time, |account| days.get(&Name::Account(account)).cloned());
+        // A commit may just have told the account of an entity that had none.
+        if let Some(risks) = names.iter().map(score).collect() {
+            return Ok(risks);
+        }
     }
 }
 
-fn answer(entity: &EntityKey, time: Timestamp, inputs: &[Input]) -> proto::Risk {
-    let risk = gumshoe_behavior::risk(inputs, time, Criticality::Normal);
+/// The risk of an entity all of whose profiles are in memory.
+fn hot(graph: &HotGraph, entity: &EntityKey, time: Timestamp) -> Option<Arc<proto::Risk>> {
+    let (start, generation) = (scope_start(time), graph.generation());
+    let entry = graph.get(Name::Entity(entity.clone()), start)?;
+    if let Some(kept) = &*entry.scored.lock().unwrap_or_else(PoisonError::into_inner)
+        && (kept.time, kept.graph) == (time, generation)
+    {
+        return Some(Arc::clone(&kept.risk));
+    }
+    scored(graph, &entry, time, |account| graph.get(Name::Account(account), start))
+}
+
+impl Entry {
+    /// The account whose days of records tell how well an entity is known; `None` if it has none, or has done nothing.
+    fn account(&self) -> Option<String> {
+        match (&self.name, &self.content().value) {
+            (Name::Entity(entity), Value::Digest(digest)) => account(entity, digest).map(str::to_owned),
+            _ => None,
+        }
+    }
+}
+
+fn account<'a>(entity: &'a EntityKey, digest: &'a Digest) -> Option<&'a str> {
+    let account = if entity.kind == EntityType::Account { &entity.id } else { &digest.account.1 };
+    Some(account.as_str()).filter(|account| !account.is_empty() && !digest.hours.is_empty())
+}
+
+/// `None` if the days of the account are not there.
+fn scored(graph: &HotGraph, entry: &Entry, time: Timestamp, days: impl Fn(String) -> Option<Arc<Entry>>) -> Option<Arc<proto::Risk>> {
+    let (start, generation) = (scope_start(time), graph.generation());
+    let content = entry.content();
+    let (Name::Entity(entity), Value::Digest(digest)) = (&entry.name, &content.value) else { return None };
+    let days = match account(entity, digest) {
+        Some(account) => match &days(account.to_owned())?.content().value {
+            Value::Days(days) => days.before(start),
+            Value::Digest(_) => return None,
+        },
+        None => days_before(start, |day| graph.lake.has_day(Table::Events, day)),
+    };
+    let findings = graph.findings();
+    let parts = (content.generation, findings.generation(), days);
+    let mut kept = entry.scored.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(kept) = &mut *kept
+        && (kept.time, kept.parts) == (time, parts)
+    {
+        kept.graph = generation;
+        return Some(Arc::clone(&kept.risk));
+    }
+    let mut facts = findings.facts(entity, time);
+    facts.extend(digest.facts(time, days));
+    let risk = Arc::new(answer(entity, time, &facts));
+    *kept = Some(Scored { time, graph: generation, parts, risk: Arc::clone(&risk) });
+    Some(risk)
+}
+
+/// The risk of `entity` as of a time in the past, read from the lake.
+pub(crate) async fn at(lake: &GraphLake, places: &Places, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
+    let (start, end) = (scope_start(time), time.hour().0 + 1);
+    let snapshot = lake.snapshot().map_err(rows::failure)?;
+    let since = Timestamp((time.0 - FINDING_MICROS).max(0));
+    let entities = std::slice::from_ref(entity);
+    let (mut digests, findings) = try_join(read_digests(&snapshot, places, entities, start, Some(end)), read_findings(&snapshot, since)).await?;
+    let digest = digests.remove(entity).unwrap_or_else(|| Digest::new(start));
+    let days = match account(entity, &digest) {
+        Some(account) => read_days(&snapshot, account, start, Some(start)).await?.before(start),
+        None => days_before(start, |day| lake.has_day(Table::Events, day)),
+    };
+    let mut facts = findings.facts(entity, time);
+    facts.extend(digest.facts(time, days));
+    Ok(answer(entity, time, &facts))
+}
+
+fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input]) -> proto::Risk {
+    let risk = gumshoe_behavior::risk(facts, time, Criticality::Normal);
     proto::Risk {
         entity: Some(entity_to_proto(entity)),
         score: risk.score,

@@ -9,7 +9,7 @@ use arrow::{
     error::ArrowError,
 };
 use futures::TryStreamExt;
-use gumshoe_lake::{GraphLake, LakeError, ScalarValue, SendableRecordBatchStream};
+use gumshoe_lake::{GraphLake, LakeError, ScalarValue, SendableRecordBatchStream, Snapshot};
 use gumshoe_model::{EntityKey, EntityType, Measures, Relation, TimeWindow, Timestamp};
 use gumshoe_runtime::status::{self, Failure};
 
@@ -124,6 +124,16 @@ pub(crate) async fn stream(lake: &GraphLake, sql: &str, parameters: Parameters) 
     };
     // Planning's futures are large: on the heap, they take nothing of the caller's stack.
     Box::pin(plan).await.map_err(|error| failure(error.into()))
+}
+
+/// Runs a query on a snapshot and hands each batch to `read`.
+pub(crate) async fn each_of(snapshot: &Snapshot, sql: &str, parameters: Parameters, mut read: impl FnMut(&RecordBatch) -> Answer<()>) -> Answer<()> {
+    let plan = async { snapshot.session.sql(sql).await?.with_param_values(parameters.0)?.execute_stream().await };
+    let mut rows = Box::pin(plan).await.map_err(|error| failure(error.into()))?;
+    while let Some(batch) = rows.try_next().await.map_err(|error| failure(error.into()))? {
+        read(&batch)?;
+    }
+    Ok(())
 }
 
 /// Runs a query and hands each batch to `read`; stops when it returns false.

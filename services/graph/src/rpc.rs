@@ -23,25 +23,30 @@ use serde::{Serialize, de::DeserializeOwned};
 use tonic::{Request, Response, Status};
 
 use crate::{
-    chain, events, findings, neighbors, profile, risk,
+    chain, events, findings,
+    hot::{Hot, HotGraph},
+    neighbors, profile, risk,
     rows::{self, Answer, KEPT},
     search, statistics,
 };
 
 pub(crate) mod administration;
+pub(crate) mod hot;
 pub(crate) mod page;
+mod watch;
 
 use page::Page;
 
 /// Risks are as of a time rounded down to this, so that callers within it share one.
 const RISK_GRAIN_MICROS: i64 = 60_000_000;
-/// Entities of one batch whose risk is computed at the same time.
+/// Entities of one batch whose risk of the past is computed at the same time.
 const RISK_READERS: usize = 4;
 
 /// Reads one lake for many graphs.
 #[derive(Clone)]
 pub struct Graph {
     lake: Arc<Lake>,
+    hot: Arc<Hot>,
     profiles: Arc<Profiles>,
     places: Arc<Places>,
     pages: PageTokens,
@@ -76,10 +81,9 @@ impl Listing<'_> {
 }
 
 impl Graph {
-    /// A service over `lake`; answers that take long are kept in `profiles`.
-    #[must_use]
-    pub fn new(lake: Arc<Lake>, profiles: Arc<Profiles>, places: Arc<Places>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
-        Self { lake, profiles, places, pages, clock }
+    /// A service over `lake`; answers that take long are kept in `profiles`, and what risk is made of in `hot`.
+    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, profiles: Arc<Profiles>, places: Arc<Places>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { lake, hot, profiles, places, pages, clock }
     }
 
     /// The graph that the caller may use; the request's body must name the same.
@@ -119,15 +123,49 @@ impl Graph {
         }
     }
 
-    fn time(&self, time: Option<&prost_types::Timestamp>) -> Answer<Timestamp> {
-        let time = time.map_or_else(|| Ok(self.clock.now()), |time| convert::time_from_proto("time", time)).map_err(field)?;
-        Ok(Timestamp(time.0 - time.0.rem_euclid(RISK_GRAIN_MICROS)))
+    /// The hot profiles of a graph.
+    async fn hot(&self, graph: &GraphArn) -> Answer<Arc<HotGraph>> {
+        match self.hot.graph(graph) {
+            Some(hot) => Ok(hot),
+            None => self.hot.open(&self.lake.graph(graph).await.map_err(rows::failure)?).await,
+        }
     }
 
-    async fn risk(&self, graph: &GraphArn, lake: &GraphLake, entity: EntityKey, time: Timestamp) -> Answer<proto::Risk> {
-        let request = proto::GetRiskRequest { entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)), ..Default::default() };
-        self.kept("risk", graph, lake.version(), &request, || risk::read(lake, &self.profiles, &self.places, &entity, time)).await
+    fn now(&self) -> Timestamp {
+        grain(self.clock.now())
     }
+
+    /// The risks of entities at `time`, by default now.
+    async fn risks(&self, graph: &GraphArn, entities: &[EntityKey], time: Option<&prost_types::Timestamp>) -> Answer<Vec<Arc<proto::Risk>>> {
+        let now = self.now();
+        let time = time.map(|time| convert::time_from_proto("time", time)).transpose().map_err(field)?.map_or(now, grain);
+        if time >= now {
+            return risk::now(&*self.hot(graph).await?, entities, time).await;
+        }
+        let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
+        let (lake, version) = (&*lake, lake.version());
+        let past = |entity: EntityKey| async move {
+            let request =
+                proto::GetRiskRequest { entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)), ..Default::default() };
+            self.kept("risk", graph, version, &request, || risk::at(lake, &self.places, &entity, time)).await.map(Arc::new)
+        };
+        stream::iter(entities.to_vec()).map(past).buffered(RISK_READERS).try_collect().await
+    }
+}
+
+/// The one answer to one question.
+fn one(risks: Vec<Arc<proto::Risk>>) -> Answer<proto::Risk> {
+    risks.into_iter().next().map(Arc::unwrap_or_clone).ok_or_else(|| status::unavailable("the risk"))
+}
+
+fn entities(entities: &[gumshoe_api::common::v1::EntityKey]) -> Answer<Vec<EntityKey>> {
+    let entity = |(index, entity)| convert::entity_from_proto(&format!("entities[{index}]"), Some(entity)).map_err(field);
+    entities.iter().enumerate().map(entity).collect()
+}
+
+/// The time rounded down, so that callers within a grain share one.
+fn grain(time: Timestamp) -> Timestamp {
+    Timestamp(time.0 - time.0.rem_euclid(RISK_GRAIN_MICROS))
 }
 
 fn event_filter(filter: Option<proto::EventFilter>) -> Answer<events::Filter> {
@@ -274,30 +312,39 @@ impl GraphService for Graph {
         if id.is_empty() {
             return Err(status::invalid_argument("id", "is required").into());
         }
-        let now = self.time(None)?;
-        let finding = findings::get(&lake, &self.places, &id, |entity| self.risk(&graph, &lake, entity, now)).await?;
+        let risk = |entity| {
+            let graph = &graph;
+            async move { one(self.risks(graph, &[entity], None).await?) }
+        };
+        let finding = findings::get(&lake, &self.places, &id, risk).await?;
         Ok(Response::new(finding))
     }
 
     async fn get_risk(&self, request: Request<proto::GetRiskRequest>) -> Result<Response<proto::GetRiskResponse>, Status> {
-        let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
+        let graph = Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
         let body = request.into_inner();
         let entity = convert::entity_from_proto("entity", body.entity.as_ref()).map_err(field)?;
-        let risk = self.risk(&graph, &lake, entity, self.time(body.time.as_ref())?).await?;
+        let risk = one(self.risks(&graph, &[entity], body.time.as_ref()).await?)?;
         Ok(Response::new(proto::GetRiskResponse { risk: Some(risk) }))
     }
 
     async fn batch_get_risk(&self, request: Request<proto::BatchGetRiskRequest>) -> Result<Response<proto::BatchGetRiskResponse>, Status> {
-        let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
+        let graph = Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
         let body = request.into_inner();
         if !(1..=100).contains(&body.entities.len()) {
             return Err(status::invalid_argument("entities", "must be 1 to 100").into());
         }
-        let time = self.time(body.time.as_ref())?;
-        let entity = |(index, entity)| convert::entity_from_proto(&format!("entities[{index}]"), Some(entity)).map_err(field);
-        let entities = body.entities.iter().enumerate().map(entity).collect::<Answer<Vec<_>>>()?;
-        let risks = stream::iter(entities).map(|entity| self.risk(&graph, &lake, entity, time)).buffered(RISK_READERS).try_collect().await?;
+        let entities = entities(&body.entities)?;
+        let risks = self.risks(&graph, &entities, body.time.as_ref()).await?.into_iter().map(Arc::unwrap_or_clone).collect();
         Ok(Response::new(proto::BatchGetRiskResponse { risks }))
+    }
+
+    type WatchRiskStream = Streamed<proto::WatchRiskResponse>;
+
+    async fn watch_risk(&self, request: Request<proto::WatchRiskRequest>) -> Result<Response<Self::WatchRiskStream>, Status> {
+        let graph = Caller::of(&request)?.require_graph(&request.get_ref().graph_arn)?;
+        let which = watch::Which::of(request.get_ref())?;
+        Ok(boxed(watch::Watch::start(self.clone(), graph, which).await?))
     }
 
     async fn list_dead_letters(&self, request: Request<proto::ListDeadLettersRequest>) -> Result<Response<proto::ListDeadLettersResponse>, Status> {

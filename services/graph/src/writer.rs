@@ -30,6 +30,7 @@ use tracing::Instrument;
 use crate::{
     dedup::{Known, number},
     extract::{Extraction, Graph},
+    hot::{Hot, Own},
     stored,
     tabulate::{self, Dead, Part},
 };
@@ -95,12 +96,13 @@ impl Writer {
     /// Starts the line; it ends when the last clone is dropped and all is committed. `known_ids` is how many event ids
     /// are kept in memory.
     #[must_use]
-    pub fn start(lake: Arc<GraphLake>, places: Arc<Places>, known_ids: usize) -> Self {
+    pub(crate) fn start(lake: Arc<GraphLake>, hot: Arc<Hot>, places: Arc<Places>, known_ids: usize) -> Self {
         let (batches, received) = mpsc::channel(GROUP_BATCHES);
         let (groups, prepared) = mpsc::channel(16);
         let (ending, ended) = watch::channel(());
         lake.begin_writing();
-        let line = Arc::new(Line { lake, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
+        let line =
+            Arc::new(Line { lake, hot, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
         tokio::spawn(Arc::clone(&line).group(received, groups).in_current_span());
         tokio::spawn(line.commit(prepared, ending).in_current_span());
         Self { batches, ended }
@@ -135,12 +137,13 @@ impl Writer {
 struct Prepared {
     epoch: u64,
     ids: Vec<String>,
-    files: JoinHandle<Result<Staged, WriteError>>,
+    files: JoinHandle<Result<(Staged, Own), WriteError>>,
     _permit: OwnedSemaphorePermit,
 }
 
 struct Line {
     lake: Arc<GraphLake>,
+    hot: Arc<Hot>,
     places: Arc<Places>,
     /// Counts failures: a group of an older epoch may have been freed of duplicates of what was never committed.
     epoch: AtomicU64,
@@ -186,6 +189,7 @@ impl Line {
         if let Err(error) = self.complete_unfinished().await {
             tracing::warn!(error = &error as &dyn std::error::Error, graph = %self.lake.arn(), "unfinished batches wait for the next start");
         }
+        self.hot.committed(&self.lake, &[], Vec::new()).await;
         loop {
             let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
             let mut group: Vec<Batch> = Vec::new();
@@ -232,11 +236,12 @@ impl Line {
             };
             let places = Arc::clone(&self.places);
             let now = Timestamp(chrono::Utc::now().timestamp_micros());
-            let lake = Arc::clone(&self.lake);
+            let (lake, hot) = (Arc::clone(&self.lake), Arc::clone(&self.hot));
             let files = tokio::spawn(async move {
                 let prepared = tokio::task::spawn_blocking(move || prepare(&group, keeps, &places, now)).await;
                 let prepared = prepared.map_err(|_| WriteError::Aborted)?.map_err(failed)?;
-                lake.stage(prepared).await.map_err(failed)
+                let own = hot.own(lake.arn(), &prepared.files);
+                Ok((lake.stage(prepared).await.map_err(failed)?, own))
             });
             if groups.send(Prepared { epoch, ids, files, _permit: permit }).await.is_err() {
                 return;
@@ -331,9 +336,15 @@ impl Line {
             let current = next.epoch == self.epoch.load(Ordering::Acquire);
             let result = match group {
                 Ok(_) if !current => Err(WriteError::Aborted),
-                Ok(group) => {
+                Ok((group, own)) => {
                     let counts = group.batches().iter().map(|(_, counts)| *counts).collect();
-                    self.lake.commit(&group, &*self).await.map(|()| counts).map_err(failed)
+                    match self.lake.commit(&group, &*self).await {
+                        Ok(versions) => {
+                            self.hot.committed(&self.lake, &versions, own).await;
+                            Ok(counts)
+                        }
+                        Err(error) => Err(failed(error)),
+                    }
                 }
                 Err(error) => Err(error),
             };

@@ -116,11 +116,17 @@ pub enum Command {
     /// Say how risky entities are, and why.
     Risk {
         /// `type:id`, or an id or name alone.
-        #[arg(required = true)]
+        #[arg(required_unless_present = "min_level")]
         entities: Vec<String>,
         /// As of when [default: now].
-        #[arg(long, value_name = "TIME", value_parser = quantity::time)]
+        #[arg(long, value_name = "TIME", value_parser = quantity::time, conflicts_with = "watch")]
         at: Option<Timestamp>,
+        /// Go on, and print each change on a line.
+        #[arg(long)]
+        watch: bool,
+        /// Watch all entities that findings name, from a level on.
+        #[arg(long, requires = "watch", conflicts_with = "entities", value_parser = ["low", "medium", "high", "critical"])]
+        min_level: Option<String>,
     },
     /// Decide on a finding.
     Verdict {

@@ -1,8 +1,10 @@
 //! `gumshoe serve`: all in one process, on embedded stores.
 
+use std::time::{Duration, Instant};
+
 use gumshoe_api::{
-    common::v1::ErrorReason,
-    graph::v1::GetGraphStatisticsRequest,
+    common::v1::{EntityKey, EntityType, ErrorReason},
+    graph::v1::{GetGraphStatisticsRequest, WatchRiskRequest},
     investigation::v1::{BatchGetVerdictsRequest, CreateVerdictRequest, VerdictKind},
 };
 use gumshoe_runtime::status::reason_of;
@@ -45,7 +47,16 @@ async fn keeps_everything_over_a_restart_and_shows_credentials_once() {
     client.investigation().create_verdict(verdict).await.expect("CreateVerdict");
     let files = [story::cloudtrail(), story::flows(), story::custom_flows(), story::findings()];
     let before = Dump::of(&client, &files).await;
+    // Who watches is told of the end, and does not hold it up.
+    let address = EntityKey { r#type: EntityType::IpAddress.into(), id: "192.0.2.77".to_owned() };
+    let watch = WatchRiskRequest { graph_arn: client.graph_arn.clone(), entities: vec![address.clone()], ..WatchRiskRequest::default() };
+    let mut changes = client.graph().watch_risk(watch).await.expect("WatchRisk").into_inner();
+    let risk = changes.message().await.unwrap().unwrap().risk.unwrap();
+    assert_eq!((risk.entity, risk.score), (Some(address), 0.0), "a stranger");
+    let begun = Instant::now();
     let (status, log) = first.stop();
+    assert!(begun.elapsed() < Duration::from_secs(15), "{:?}", begun.elapsed());
+    assert_eq!(changes.message().await.unwrap_err().code(), Code::Unavailable);
     assert_eq!(status.code(), Some(0), "SIGTERM is an orderly end\n{log}");
     assert!(log.contains(&credentials.secret_access_key), "the first start shows the secret");
 

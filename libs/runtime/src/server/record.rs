@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use tonic::Code;
 use tracing::{Span, field::Empty};
-use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 
-use crate::{telemetry, token::Caller};
+use crate::{
+    telemetry::{self, Trace},
+    token::Caller,
+};
 
 /// The target of the log line, for filters: `info,gumshoe_runtime::rpc=warn`.
 const TARGET: &str = "gumshoe_runtime::rpc";
@@ -14,6 +16,7 @@ const TARGET: &str = "gumshoe_runtime::rpc";
 /// Opens an RPC's span, and logs the RPC when it ends, however it ends.
 pub(super) struct Record {
     pub(super) span: Span,
+    pub(super) trace: Trace,
     start: Instant,
     open: bool,
 }
@@ -40,13 +43,10 @@ impl Record {
             trace_id = Empty,
             span_id = Empty,
         );
-        // Fails only where no traces are kept.
-        let _ = span.set_parent(telemetry::extract(request.headers()));
-        if let Some(context) = telemetry::span_context(&span) {
-            span.record("trace_id", context.trace_id().to_string());
-            span.record("span_id", context.span_id().to_string());
-        }
-        Self { span, start: Instant::now(), open: true }
+        let trace = telemetry::step(&span, request.headers());
+        span.record("trace_id", trace.trace_id());
+        span.record("span_id", trace.span_id());
+        Self { span, trace, start: Instant::now(), open: true }
     }
 
     pub(super) fn caller(&self, caller: &Caller) {

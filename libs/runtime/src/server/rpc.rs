@@ -27,7 +27,8 @@ use crate::{
     client::DEADLINE,
     method::{Streaming, is_infrastructure},
     status::{self, Failure},
-    token::{Caller, HEADER, TokenError, TokenVerifier},
+    telemetry::TRACE,
+    token::{self, Caller, HEADER, TokenError, TokenVerifier},
 };
 
 /// How long before the deadline the answer must leave, so that it arrives as ours and not as the transport's CANCELLED.
@@ -40,7 +41,7 @@ pub(super) struct Shared {
     /// Longest a unary call may take.
     pub(super) timeout: Duration,
     pub(super) streaming: Streaming,
-    /// Ends health watches and reflection.
+    /// Ends reflection, and watches, health among them.
     pub(super) stopping: CancellationToken,
     /// Ends every other call.
     pub(super) cutting: CancellationToken,
@@ -87,8 +88,8 @@ where
         let clone = self.inner.clone();
         let inner = std::mem::replace(&mut self.inner, clone);
         let record = Record::start(&request);
-        let span = record.span.clone();
-        handle(inner, self.shared.clone(), request, record).map(Ok).instrument(span).boxed()
+        let (span, trace) = (record.span.clone(), record.trace);
+        TRACE.scope(trace, handle(inner, self.shared.clone(), request, record)).map(Ok).instrument(span).boxed()
     }
 }
 
@@ -98,7 +99,8 @@ where
     S::Future: Send,
 {
     let infrastructure = is_infrastructure(request.uri().path());
-    let cut = if infrastructure { &shared.stopping } else { &shared.cutting };
+    let endless = infrastructure || shared.streaming.is_watch(request.uri().path());
+    let cut = if endless { &shared.stopping } else { &shared.cutting };
     let admitted = if infrastructure { Ok(None) } else { admit(&shared, &mut request, &record).map(Some) };
     let permit = match admitted {
         Ok(permit) => permit,
@@ -144,7 +146,8 @@ fn admit(shared: &Shared, request: &mut Request<Body>, record: &Record) -> Resul
 fn verify(verifier: &TokenVerifier, headers: &mut HeaderMap) -> Result<Caller, TokenError> {
     let alone = headers.get_all(HEADER).iter().count() == 1;
     let token = headers.remove(HEADER).filter(|_| alone).ok_or(TokenError::Missing)?;
-    verifier.verify(token.to_str().map_err(|_| TokenError::Invalid)?)
+    let caller = verifier.verify(token.to_str().map_err(|_| TokenError::Invalid)?)?;
+    Ok(caller.with_request_id(token::request_id(headers)))
 }
 
 fn refuse(record: &mut Record, failure: Failure) -> Response<Body> {

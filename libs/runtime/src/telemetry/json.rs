@@ -1,109 +1,131 @@
 //! Log lines as flat JSON objects: an event's fields beside those of the spans around it.
 
-use std::fmt;
+use std::{
+    cell::RefCell,
+    fmt::{self, Write as _},
+    io::Write as _,
+};
 
-use serde_json::{Map, Value};
 use tracing::{
-    Event, Subscriber,
+    Event, Id, Subscriber,
     field::{Field, Visit},
+    span::{Attributes, Record},
 };
-use tracing_subscriber::{
-    field::RecordFields,
-    fmt::{FmtContext, FormatEvent, FormatFields, FormattedFields, format::Writer},
-    registry::LookupSpan,
-};
+use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context, registry::LookupSpan};
 
 use crate::clock::{Clock as _, SystemClock};
 
-/// Writes `{"time", "level", "service", "target", "message", …}`: inner fields win over those of outer spans.
-pub(super) struct JsonLine {
-    pub(super) service: &'static str,
+thread_local! {
+    /// Lines are put together here, so that each is written at once and none is allocated.
+    static LINE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Keeps a span's fields as the inside of a JSON object.
-pub(super) struct JsonFields;
+/// Writes `{"time", "level", "service", "target", …, "message", …}`: inner fields win over those of outer spans.
+pub(super) struct JsonLayer<W> {
+    pub(super) service: &'static str,
+    pub(super) writer: W,
+}
 
-impl<S, N> FormatEvent<S, N> for JsonLine
+impl<S, W> Layer<S> for JsonLayer<W>
 where
     S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
+    W: for<'writer> MakeWriter<'writer> + 'static,
 {
-    fn format_event(&self, context: &FmtContext<'_, S, N>, mut writer: Writer<'_>, event: &Event<'_>) -> fmt::Result {
-        let mut line = Fields::default();
-        let mut put = |key: &str, value: String| line.0.insert(key.to_owned(), Value::String(value));
-        put("time", SystemClock.now().to_string());
-        put("level", event.metadata().level().to_string());
-        put("service", self.service.to_owned());
-        put("target", event.metadata().target().to_owned());
-        for span in context.event_scope().into_iter().flat_map(tracing_subscriber::registry::Scope::from_root) {
+    fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
+        if let Some(span) = context.span(id) {
+            let mut fields = Fields::default();
+            attributes.record(&mut fields);
+            span.extensions_mut().insert(fields);
+        }
+    }
+
+    fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
+        if let Some(span) = context.span(id)
+            && let Some(fields) = span.extensions_mut().get_mut::<Fields>()
+        {
+            values.record(fields);
+        }
+    }
+
+    fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
+        let mut own = Fields::default();
+        event.record(&mut own);
+        // Taken, not borrowed: a writer may log, too.
+        let mut line = LINE.take();
+        line.clear();
+        let metadata = event.metadata();
+        let (time, level, target) = (SystemClock.now(), metadata.level(), metadata.target());
+        let _ = write!(line, r#"{{"time":"{time}","level":"{level}","service":"{}","target":"{target}""#, self.service);
+        // From the innermost span out: a name that was met is not written again.
+        let mut met: Vec<&str> = own.0.iter().map(|(name, _)| *name).collect();
+        for span in context.event_scope(event).into_iter().flatten() {
             let extensions = span.extensions();
-            if let Some(fields) = extensions.get::<FormattedFields<N>>()
-                && let Ok(fields) = serde_json::from_str::<Map<String, Value>>(&format!("{{{fields}}}"))
-            {
-                line.0.extend(fields);
+            let Some(fields) = extensions.get::<Fields>() else { continue };
+            let known = met.len();
+            for (name, value) in &fields.0 {
+                if !met.iter().take(known).any(|met| met == name) {
+                    let _ = write!(line, r#","{name}":{value}"#);
+                    met.push(name);
+                }
             }
         }
-        event.record(&mut line);
-        writeln!(writer, "{}", Value::Object(line.0))
+        for (name, value) in &own.0 {
+            let _ = write!(line, r#","{name}":{value}"#);
+        }
+        line.extend_from_slice(b"}\n");
+        // Who cannot write logs cannot say so either.
+        let _ = self.writer.make_writer_for(metadata).write_all(&line);
+        LINE.set(line);
     }
 }
 
-impl<'writer> FormatFields<'writer> for JsonFields {
-    fn format_fields<R: RecordFields>(&self, mut writer: Writer<'writer>, fields: R) -> fmt::Result {
-        let mut visitor = Fields::default();
-        fields.record(&mut visitor);
-        for (index, (key, value)) in visitor.0.iter().enumerate() {
-            let comma = if index == 0 { "" } else { "," };
-            write!(writer, "{comma}{}:{value}", Value::from(key.as_str()))?;
-        }
-        Ok(())
-    }
-
-    fn add_fields(&self, current: &'writer mut FormattedFields<Self>, fields: &tracing::span::Record<'_>) -> fmt::Result {
-        let mut visitor = Fields::default();
-        fields.record(&mut visitor);
-        for (key, value) in &visitor.0 {
-            let comma = if current.fields.is_empty() { "" } else { "," };
-            current.fields.push_str(&format!("{comma}{}:{value}", Value::from(key.as_str())));
-        }
-        Ok(())
-    }
-}
-
+/// Fields with their values as JSON; each name once.
 #[derive(Default)]
-struct Fields(Map<String, Value>);
+struct Fields(Vec<(&'static str, String)>);
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: Value) {
+    fn put(&mut self, field: &Field, value: String) {
+        let name = field.name();
         // `otel.*` speaks to the exporter only.
-        if !field.name().starts_with("otel.") {
-            self.0.insert(field.name().to_owned(), value);
+        if name.starts_with("otel.") {
+            return;
+        }
+        match self.0.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, known)) => *known = value,
+            None => self.0.push((name, value)),
         }
     }
+}
+
+fn json(text: &str) -> String {
+    // A text always has a form in JSON.
+    serde_json::to_string(text).unwrap_or_default()
 }
 
 impl Visit for Fields {
     fn record_f64(&mut self, field: &Field, value: f64) {
-        self.put(field, Value::from(value));
+        self.put(field, serde_json::to_string(&value).unwrap_or_default());
     }
 
     fn record_i64(&mut self, field: &Field, value: i64) {
-        self.put(field, Value::from(value));
+        self.put(field, value.to_string());
     }
 
     fn record_u64(&mut self, field: &Field, value: u64) {
-        self.put(field, Value::from(value));
+        self.put(field, value.to_string());
     }
 
     fn record_bool(&mut self, field: &Field, value: bool) {
-        self.put(field, Value::from(value));
+        self.put(field, value.to_string());
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        self.put(field, Value::from(value));
+        self.put(field, json(value));
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        self.put(field, Value::from(format!("{value:?}")));
+        let mut text = String::new();
+        let _ = write!(text, "{value:?}");
+        self.put(field, json(&text));
     }
 }

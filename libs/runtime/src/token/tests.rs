@@ -31,7 +31,7 @@ fn caller() -> Caller {
 }
 
 fn claims(now: i64) -> Value {
-    json!({"iss": "gateway", "aud": "graph", "sub": "arn:aws:iam::123456789012:user/ana", "iat": now, "exp": now + 60, "jti": "r", "account": "123456789012", "action": "detective:SearchGraph"})
+    json!({"iss": "gateway", "aud": "graph", "sub": "arn:aws:iam::123456789012:user/ana", "iat": now, "exp": now + 60, "account": "123456789012", "action": "detective:SearchGraph"})
 }
 
 fn now(fixture: &Fixture) -> i64 {
@@ -50,7 +50,7 @@ fn eddsa(kid: Option<&str>) -> Header {
 fn accepts_its_own_token_and_gives_back_the_caller() {
     let fixture = fixture();
     let token = fixture.signer.sign("graph", &caller()).unwrap();
-    assert_eq!(fixture.verifier.verify(&token).unwrap(), Caller { issuer: "gateway".to_owned(), ..caller() });
+    assert_eq!(fixture.verifier.verify(&token).unwrap(), Caller { issuer: "gateway".to_owned(), request_id: String::new(), ..caller() });
     let service = Caller::service("ingest", "write");
     let token = fixture.signer.sign("graph", &service).unwrap();
     assert_eq!(fixture.verifier.verify(&token).unwrap().principal, "service:ingest");
@@ -183,4 +183,36 @@ fn issuer_and_presence_are_required() {
     assert!(caller.require_issuer(&["gateway", "ingest"]).is_ok());
     assert_eq!(caller.require_issuer(&["gateway"]).unwrap_err().code(), tonic::Code::PermissionDenied);
     assert_eq!(Caller::of(&Request::new(())).unwrap_err().code(), tonic::Code::Unauthenticated);
+}
+
+#[test]
+fn a_caller_gets_the_same_token_for_ten_seconds_and_nobody_else_does() {
+    let fixture = fixture();
+    let header = |audience: &str, caller: &Caller| fixture.signer.header(audience, caller).unwrap();
+    let first = header("graph", &caller());
+    assert!(first.is_sensitive());
+    fixture.clock.advance(Duration::from_secs(9));
+    assert_eq!(header("graph", &caller().with_request_id("r-2")), first);
+    let others = [
+        Caller { principal: "arn:aws:iam::123456789012:user/bob".to_owned(), ..caller() },
+        Caller { account: "999988887777".to_owned(), ..caller() },
+        Caller { action: "detective:ListGraphs".to_owned(), ..caller() },
+        Caller { graph: None, ..caller() },
+        caller().with_graph(OTHER_GRAPH.parse().unwrap()),
+    ];
+    for other in others {
+        let token = header("graph", &other);
+        assert_ne!(token, first);
+        let found = fixture.verifier.verify(token.to_str().unwrap()).unwrap();
+        assert_eq!(found, Caller { issuer: "gateway".to_owned(), request_id: String::new(), ..other });
+    }
+    assert_ne!(header("membership", &caller()), first);
+    fixture.clock.advance(Duration::from_secs(1));
+    let second = header("graph", &caller());
+    assert_ne!(second, first);
+    // One that was seen before is still refused when its time is over.
+    assert!(fixture.verifier.verify(first.to_str().unwrap()).is_ok());
+    fixture.clock.advance(Duration::from_secs(56));
+    assert_eq!(fixture.verifier.verify(first.to_str().unwrap()), Err(TokenError::Expired));
+    assert!(fixture.verifier.verify(second.to_str().unwrap()).is_ok());
 }

@@ -190,8 +190,15 @@ impl Fixture {
 
     /// Another replica over the same lake.
     pub(crate) async fn replica(&self) -> Self {
+        self.replica_with(|_| ()).await
+    }
+
+    /// The same with another configuration.
+    pub(crate) async fn replica_with(&self, change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = self.config.clone();
+        change(&mut config);
         let signers = [&self.gateway, &self.ingest, &self.membership].map(Arc::clone);
-        Self::serve(self.arn.clone(), self.config.clone(), Arc::clone(&self.folder), signers).await
+        Self::serve(self.arn.clone(), config, Arc::clone(&self.folder), signers).await
     }
 
     async fn serve(arn: GraphArn, config: Config, folder: Arc<tempfile::TempDir>, [gateway, ingest, membership]: [Arc<TokenSigner>; 3]) -> Self {
@@ -297,6 +304,11 @@ impl Fixture {
 
     pub(crate) fn events(&self) -> Vec<Parsed> {
         self.events.lock().unwrap().clone()
+    }
+
+    /// Asks the service to end; calls go on.
+    pub(crate) fn begin_stop(&self) {
+        self.shutdown.trigger();
     }
 
     pub(crate) async fn stop(self) {

@@ -1,5 +1,5 @@
 //! Every reading RPC on the real server: the good way and each reason to refuse, numbers checked against a recount.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
 
 mod access;
 mod administration;
@@ -8,6 +8,7 @@ mod chain;
 mod events;
 mod findings;
 mod fixture;
+mod hot;
 mod maintenance;
 mod neighbors;
 mod orders;
@@ -19,4 +20,5 @@ mod replicas;
 mod risk;
 mod search;
 mod statistics;
+mod watch;
 mod world;

@@ -220,6 +220,12 @@ impl GraphService for FakeGraph {
         unexpected()
     }
 
+    type WatchRiskStream = Nothing<proto::WatchRiskResponse>;
+
+    async fn watch_risk(&self, _: Request<proto::WatchRiskRequest>) -> Result<Response<Self::WatchRiskStream>, Status> {
+        unexpected()
+    }
+
     async fn list_dead_letters(&self, _: Request<proto::ListDeadLettersRequest>) -> Result<Response<proto::ListDeadLettersResponse>, Status> {
         unexpected()
     }

@@ -1,8 +1,11 @@
 //! `profile` and `risk`.
 
 use gumshoe_api::{
+    common::v1::EntityKey,
     convert,
-    graph::v1::{ActivityList, BatchGetRiskRequest, BatchGetRiskResponse, EntityProfile, GetEntityProfileRequest, Place, Risk},
+    graph::v1::{
+        ActivityList, BatchGetRiskRequest, BatchGetRiskResponse, EntityProfile, GetEntityProfileRequest, Place, Risk, WatchRiskRequest, WatchRiskResponse,
+    },
 };
 use gumshoe_model::Timestamp;
 
@@ -167,12 +170,38 @@ fn flow_rows(list: &ActivityList) -> Rows {
     rows
 }
 
-pub async fn risk(session: &Session, entities: &[String], at: Option<Timestamp>) -> Result<(), Failure> {
+pub async fn watch(session: &Session, entities: &[String], min_level: String) -> Result<(), Failure> {
     let graph = session.connection.graph().await?;
+    let request = WatchRiskRequest { entities: keys(session, &graph, entities).await?, graph_arn: graph, min_level };
+    let mut lines = message::Lines::new("gumshoe.graph.v1.Risk")?;
+    loop {
+        // A stream ends after a while, so that whoever may no longer see it does not.
+        let mut changes = session.connection.graph_service().await?.watch_risk(request.clone()).await?.into_inner();
+        while let Some(WatchRiskResponse { risk }) = changes.message().await? {
+            let risk = risk.unwrap_or_default();
+            if session.output.is_json() {
+                lines.write(&risk)?;
+                lines.flush()?;
+                continue;
+            }
+            let (time, entity) = (message::time(risk.time.as_ref()), message::entity(risk.entity.as_ref()));
+            let why = risk.parts.first().map_or_else(String::new, |part| format!("  {}", part.description));
+            session.output.line(&format!("{time}  {:>5.1}  {:<13}  {entity}{why}", risk.score, risk.level))?;
+        }
+    }
+}
+
+async fn keys(session: &Session, graph: &str, entities: &[String]) -> Result<Vec<EntityKey>, Failure> {
     let mut keys = Vec::with_capacity(entities.len());
     for text in entities {
-        keys.push(convert::entity_to_proto(&entity::resolve(&session.connection, &graph, text).await?));
+        keys.push(convert::entity_to_proto(&entity::resolve(&session.connection, graph, text).await?));
     }
+    Ok(keys)
+}
+
+pub async fn risk(session: &Session, entities: &[String], at: Option<Timestamp>) -> Result<(), Failure> {
+    let graph = session.connection.graph().await?;
+    let keys = keys(session, &graph, entities).await?;
     let mut client = session.connection.graph_service().await?;
     let mut all = BatchGetRiskResponse::default();
     for some in keys.chunks(RISKS) {

@@ -42,6 +42,14 @@ impl Lines {
         self.out.write_all(safe_json(&text).as_bytes()).and_then(|()| self.out.write_all(b"\n")).map_err(Failure::output)
     }
 
+    /// Shows what was written so far.
+    ///
+    /// # Errors
+    /// When standard output is gone.
+    pub fn flush(&mut self) -> Result<(), Failure> {
+        self.out.flush().map_err(Failure::output)
+    }
+
     /// Writes what is still buffered.
     ///
     /// # Errors
