@@ -20,9 +20,6 @@ use crate::rows::{self, Answer, Columns, Parameters};
 /// Days of baseline before a scope time.
 pub(crate) const BASELINE_DAYS: i64 = 45;
 
-/// Operations with errors that are kept.
-const MAX_FAILED: usize = 10;
-
 /// Which activities to keep; all are counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Keep {
@@ -79,8 +76,6 @@ impl Tops {
 #[derive(Debug)]
 pub(crate) struct Activities {
     pub(crate) totals: Measures,
-    /// Records of the baseline that count as activity, and those of them with an error.
-    pub(crate) before: (u64, u64),
     pub(crate) hours: BTreeMap<Timestamp, Measures>,
     pub(crate) operations: Tops,
     pub(crate) addresses: Tops,
@@ -93,8 +88,6 @@ pub(crate) struct Activities {
     pub(crate) roles_assumed: Tops,
     pub(crate) assumed_by: Tops,
     pub(crate) flows: Tops,
-    /// Operations with errors, those with the most first.
-    pub(crate) failed: Tops,
 }
 
 /// Which of an entity's rows are its activity; the others tie it to something that was counted already.
@@ -185,15 +178,12 @@ fn query(kind: EntityType, within: &str) -> String {
              CASE WHEN NOT inside THEN 0 WHEN turned THEN packets_out ELSE packets_in END AS packets_in, \
              CASE WHEN NOT inside THEN 0 WHEN turned THEN packets_in ELSE packets_out END AS packets_out, \
              CASE WHEN inside THEN first_time END AS first_time, \
-             CASE WHEN inside THEN last_time END AS last_time, \
-             CASE WHEN counted AND NOT inside THEN count ELSE 0 END AS before, \
-             CASE WHEN counted AND NOT inside THEN errors ELSE 0 END AS before_errors \
+             CASE WHEN inside THEN last_time END AS last_time \
            FROM edge WHERE counted OR list IS NOT NULL\
          ) \
          SELECT grouping(operation, address, user_agent, error, list, bucket) AS grouped, \
            operation, address, user_agent, error, list, peer_type, peer_id, relation, port, protocol, bucket, \
-           max(country) AS country, max(asn) AS asn, min(CASE WHEN inside THEN 1 ELSE 0 END) AS fresh, \
-           sum(before) AS before, sum(before_errors) AS before_errors, {sums} \
+           max(country) AS country, max(asn) AS asn, min(CASE WHEN inside THEN 1 ELSE 0 END) AS fresh, {sums} \
          FROM valued \
          GROUP BY GROUPING SETS ((operation), (address), (user_agent), (error), (list, peer_type, peer_id, relation, port, protocol), (bucket))",
         flows = rows::FLOWS,
@@ -250,7 +240,6 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
         places,
         found: Activities {
             totals: Measures::ZERO,
-            before: (0, 0),
             hours: BTreeMap::new(),
             operations: Tops::new(keep),
             addresses: Tops::new(keep),
@@ -263,7 +252,6 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
             roles_assumed: Tops::new(keep),
             assumed_by: Tops::new(keep),
             flows: Tops::new(keep),
-            failed: Tops::new(Keep::All(MAX_FAILED)),
         },
         countries: BTreeMap::new(),
         networks: BTreeMap::new(),
@@ -281,13 +269,8 @@ impl Collector<'_> {
             [columns.texts("peer_type")?, columns.texts("peer_id")?, columns.texts("relation")?, columns.texts("country")?];
         let [port, protocol, bucket, asn, fresh] =
             [columns.numbers("port")?, columns.numbers("protocol")?, columns.numbers("bucket")?, columns.numbers("asn")?, columns.numbers("fresh")?];
-        let (before, before_errors) = (columns.numbers("before")?, columns.numbers("before_errors")?);
         let measures = columns.measures()?;
         for row in 0..columns.len() {
-            if grouped.get(row) == BUCKET && bucket.some(row).is_none() {
-                // What is in no hour of the scope time.
-                self.found.before = (before.count(row), before_errors.count(row));
-            }
             let group = Group { measures: measures.get(row), fresh: fresh.get(row) == 1 };
             if group.measures.count == 0 && grouped.get(row) != ADDRESS {
                 // Seen in the baseline only.
@@ -338,9 +321,6 @@ impl Collector<'_> {
         let mut activity = group.activity(operation);
         activity.service = service.to_owned();
         activity.entity = EntityKey::new(EntityType::AwsService, service).ok().map(|key| entity_to_proto(&key));
-        if group.measures.errors > 0 {
-            self.found.failed.push(group.measures.errors, activity.clone());
-        }
         self.found.operations.push(group.measures.count, activity);
     }
 

@@ -267,6 +267,7 @@ async fn what_redis_has_is_used_and_brought_up_to_date() {
     let key = keys(&url).await.remove(0);
     let mut connection = redis(&url).await;
     let kept: Vec<u8> = redis::cmd("GET").arg(&key).query_async(&mut connection).await.unwrap();
+    fixture.stop().await;
     for number in 0..10 {
         writer.commit_calls(&format!("late{number}"), &[call(&format!("l{number}"), 1.0, &format!("203.0.113.{number}"))]).await;
     }
@@ -288,7 +289,6 @@ async fn what_redis_has_is_used_and_brought_up_to_date() {
     assert_eq!(vec![risk_at(&beside, &alice, time).await], expected);
     beside.stop().await;
     writer.stop().await;
-    fixture.stop().await;
 }
 
 #[tokio::test]
