@@ -129,15 +129,23 @@ impl GraphLake {
             Addition::Here(bytes) => Reader::Here(bytes.clone()),
             Addition::Stored { path, bytes } => Reader::Stored { store: self.table(table).await?.object_store(), path: path.clone(), bytes: *bytes },
         };
-        let mut builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
-        let mask = |columns: &[&str]| ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
-        let projection = mask(columns);
-        if let Some(Wanted { columns, mut test }) = wanted {
-            let predicate = ArrowPredicateFn::new(mask(columns), move |rows| test(&rows));
-            builder = builder.with_row_filter(RowFilter::new(vec![Box::new(predicate)]));
-        }
-        let rows = builder.with_projection(projection).build()?.try_filter(|rows| ready(rows.num_rows() > 0));
+        let builder = ParquetRecordBatchStreamBuilder::new(reader).await?;
+        let rows = select(builder, columns, wanted).build()?.try_filter(|rows| ready(rows.num_rows() > 0));
         Ok(rows.try_collect().await?)
+    }
+}
+
+fn select(builder: ParquetRecordBatchStreamBuilder<Reader>, columns: &[&str], wanted: Option<Wanted>) -> ParquetRecordBatchStreamBuilder<Reader> {
+    let mask = |columns: &[&str]| ProjectionMask::columns(builder.parquet_schema(), columns.iter().copied());
+    let projection = mask(columns);
+    let filter = wanted.map(|Wanted { columns, mut test }| {
+        let predicate = ArrowPredicateFn::new(mask(columns), move |rows| test(&rows));
+        RowFilter::new(vec![Box::new(predicate)])
+    });
+    let builder = builder.with_projection(projection);
+    match filter {
+        Some(filter) => builder.with_row_filter(filter),
+        None => builder,
     }
 }
 

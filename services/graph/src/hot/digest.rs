@@ -178,14 +178,14 @@ impl Digest {
     fn see(&mut self, kind: Kind, value: &str, hour: i64, last: i64) {
         let base = self.base;
         let Some(values) = self.values.get_mut(kind as usize).filter(|values| !values.crowded && !value.is_empty()) else { return };
-        let seen = match values.seen.get_mut(value) {
-            Some(seen) => seen,
-            None if values.seen.len() < MAX_VALUES => values.seen.entry(value.into()).or_insert(Seen { before: None, since: None, last: i64::MIN }),
-            None => {
+        if !values.seen.contains_key(value) {
+            if values.seen.len() == MAX_VALUES {
                 *values = Values { seen: HashMap::new(), crowded: true };
                 return;
             }
-        };
+            values.seen.insert(value.into(), Seen { before: None, since: None, last: i64::MIN });
+        }
+        let Some(seen) = values.seen.get_mut(value) else { return };
         if hour < base {
             seen.before = seen.before.max(Some(hour));
         } else {
