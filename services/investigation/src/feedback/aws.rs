@@ -154,7 +154,7 @@ impl Aws {
 }
 
 fn signed(call: &Call, url: &str, credentials: Credentials) -> Result<reqwest::Request, CallError> {
-    let broken = |error: &dyn std::error::Error| CallError { reason: format!("the call cannot be made: {}", Chain(error)), may_pass: false };
+    let broken = |error: &(dyn std::error::Error + 'static)| CallError { reason: format!("the call cannot be made: {}", Chain(error)), may_pass: false };
     let body = call.body.to_string().into_bytes();
     let mut request = http::Request::builder().method(call.method).uri(url).header(CONTENT_TYPE, JSON).body(body).map_err(|error| broken(&error))?;
     let identity = credentials.into();
