@@ -14,7 +14,7 @@ use gumshoe_model::TimeWindow;
 use parquet::file::{
     metadata::{ParquetMetaData, RowGroupMetaData},
     page_index::{
-        column_index::ColumnIndexMetaData,
+        column_index::{ByteArrayColumnIndex, ColumnIndexMetaData},
         offset_index::{OffsetIndexMetaData, PageLocation},
     },
     statistics::Statistics,
@@ -191,7 +191,7 @@ fn reaches(bounds: &[Bounds<'_>], least: &[String]) -> bool {
 
 /// The pages of a column in a row group.
 struct Pages<'a> {
-    bounds: &'a ColumnIndexMetaData,
+    bounds: &'a ByteArrayColumnIndex,
     places: &'a OffsetIndexMetaData,
 }
 
@@ -201,9 +201,11 @@ type Place<'a> = Vec<Bounds<'a>>;
 impl<'a> Pages<'a> {
     fn of(metadata: &'a ParquetMetaData, row_group: &RowGroupMetaData, group: usize, name: &str) -> Option<Self> {
         let column = leaf(row_group, name)?;
-        let bounds = metadata.column_index()?.get(group)?.get(column)?;
         let places = metadata.offset_index()?.get(group)?.get(column)?;
-        (bounds.num_pages() > 0).then_some(Self { bounds, places })
+        match metadata.column_index()?.get(group)?.get(column)? {
+            ColumnIndexMetaData::BYTE_ARRAY(bounds) => Some(Self { bounds, places }),
+            _ => None,
+        }
     }
 
     fn starts(&self) -> impl Iterator<Item = usize> {
@@ -213,12 +215,9 @@ impl<'a> Pages<'a> {
     fn bounds_at(&self, row: usize) -> Bounds<'a> {
         let begins = |page: &PageLocation| usize::try_from(page.first_row_index).is_ok_and(|first| first <= row);
         let page = self.places.page_locations().partition_point(begins).checked_sub(1)?;
-        match self.bounds {
-            ColumnIndexMetaData::BYTE_ARRAY(bounds) if page < usize::try_from(bounds.num_pages()).unwrap_or(0) => {
-                Some((bounds.min_value(page)?, bounds.max_value(page)?))
-            }
-            _ => None,
-        }
+        // What a damaged file says of pages that it does not have is not asked for.
+        let known = page < usize::try_from(self.bounds.num_pages()).unwrap_or(0);
+        if known { Some((self.bounds.min_value(page)?, self.bounds.max_value(page)?)) } else { None }
     }
 }
 
