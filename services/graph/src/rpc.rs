@@ -144,6 +144,7 @@ impl Graph {
             return risk::now(&*self.hot(graph).await?, entities, time).await;
         }
         let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
+        lake.freshen().await.map_err(rows::failure)?;
         let (lake, version) = (&*lake, lake.version());
         let past = |entity: EntityKey| async move {
             let request =
