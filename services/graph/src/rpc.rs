@@ -10,7 +10,7 @@ use gumshoe_api::{
 };
 use gumshoe_enrich::Places;
 use gumshoe_lake::{GraphLake, Lake};
-use gumshoe_model::{EntityKey, GraphArn, Timestamp};
+use gumshoe_model::{EntityKey, GraphArn, Timestamp, time::MICROS_PER_HOUR};
 use gumshoe_profiles::{Key, Profiles};
 use gumshoe_runtime::{
     clock::Clock,
@@ -139,10 +139,12 @@ impl Graph {
     async fn risks(&self, graph: &GraphArn, entities: &[EntityKey], time: Option<&prost_types::Timestamp>) -> Answer<Vec<Arc<proto::Risk>>> {
         let now = self.now();
         let time = time.map(|time| convert::time_from_proto("time", time)).transpose().map_err(field)?.map_or(now, grain);
-        if time >= now {
+        // A little ahead, for clocks that differ; what lies further ahead has other bounds.
+        if (now.0..=now.0 + MICROS_PER_HOUR).contains(&time.0) {
             return risk::now(&*self.hot(graph).await?, entities, time).await;
         }
         let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
+        lake.freshen().await.map_err(rows::failure)?;
         let (lake, version) = (&*lake, lake.version());
         let past = |entity: EntityKey| async move {
             let request =

@@ -26,6 +26,8 @@ use crate::rows::{self, Answer, Parameters};
 
 /// Entities that are read in one query.
 const TOGETHER: usize = 100;
+/// How long before the scope time that is asked for the base lies, in hours: who asks next may ask for an earlier one.
+const EARLIER: i64 = 2;
 /// Digests that are taken out of Redis at the same time.
 const READERS: usize = 16;
 
@@ -192,13 +194,13 @@ impl Building<'_> {
         }
         for entities in entities.chunks(TOGETHER) {
             let snapshot = graph.lake.snapshot().map_err(rows::failure)?;
-            for (entity, digest) in read_digests(&snapshot, &graph.places, entities, start, None).await? {
+            for (entity, digest) in read_digests(&snapshot, &graph.places, entities, start - EARLIER, None).await? {
                 fresh.push(keep(Name::Entity(entity), Content { value: Value::Digest(digest), versions: snapshot.versions, generation: 0 })?);
             }
         }
         for account in accounts {
             let snapshot = graph.lake.snapshot().map_err(rows::failure)?;
-            let days = read_days(&snapshot, &account, start, None).await?;
+            let days = read_days(&snapshot, &account, start - EARLIER, None).await?;
             keep(Name::Account(account), Content { value: Value::Days(days), versions: snapshot.versions, generation: 0 })?;
         }
         graph.write(fresh);
