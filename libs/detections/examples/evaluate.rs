@@ -116,7 +116,8 @@ impl<'t> Scenario<'t> {
     }
 
     fn right_principal(&self, found: &Match) -> bool {
-        self.principals.is_empty() || self.principals.iter().any(|principal| found.whom.iter().any(|whom| whom == principal || whom.ends_with(&format!("/{principal}"))))
+        self.principals.is_empty()
+            || self.principals.iter().any(|principal| found.whom.iter().any(|whom| whom == principal || whom.ends_with(&format!("/{principal}"))))
     }
 }
 
@@ -230,7 +231,11 @@ fn run() -> Result<bool, Box<dyn Error>> {
             println!("  {miss}");
         }
         let Tally { scenarios, told, right, exact, .. } = tally;
-        println!("{name}: {told} of {scenarios} told ({:.1}%), {right} with the right technique or high ({:.1}%), {exact} with the exact one", percent(*told, *scenarios), percent(*right, *scenarios));
+        println!(
+            "{name}: {told} of {scenarios} told ({:.1}%), {right} with the right technique or high ({:.1}%), {exact} with the exact one",
+            percent(*told, *scenarios),
+            percent(*right, *scenarios)
+        );
     }
     for alarm in &benign.alarms {
         println!("  false alarm: {alarm}");

@@ -128,7 +128,10 @@ tactics! {
 impl Tactic {
     /// By the name of a Sigma tag, `privilege-escalation`, or with `_`.
     pub(crate) fn of_tag(tag: &str) -> Option<Self> {
-        let same = |name: &str| name.len() == tag.len() && name.bytes().zip(tag.bytes()).all(|(name, tag)| name.eq_ignore_ascii_case(&tag) || name == b' ' && matches!(tag, b'-' | b'_'));
+        let same = |name: &str| {
+            name.len() == tag.len()
+                && name.bytes().zip(tag.bytes()).all(|(name, tag)| name.eq_ignore_ascii_case(&tag) || name == b' ' && matches!(tag, b'-' | b'_'))
+        };
         Self::ALL.iter().copied().find(|tactic| same(tactic.as_str()))
     }
 }

@@ -89,7 +89,8 @@ fn every_rule_matches_what_it_must_and_nothing_else() {
 #[test]
 fn the_index_finds_what_trying_every_rule_finds() {
     let rules = RuleSet::shipped().unwrap();
-    let parts: HashSet<&str> = rules.single().map(|rule| rule.id.as_str()).collect::<HashSet<_>>().difference(&rules.iter().map(|rule| rule.id.as_str()).collect()).copied().collect();
+    let parts: HashSet<&str> =
+        rules.single().map(|rule| rule.id.as_str()).collect::<HashSet<_>>().difference(&rules.iter().map(|rule| rule.id.as_str()).collect()).copied().collect();
     let mut tried = 0;
     for rule in rules.single() {
         for case in &rule.cases {

@@ -23,7 +23,7 @@ use deltalake::{
     operations::create::CreateBuilder,
     protocol::SaveMode,
 };
-use futures::StreamExt;
+use futures::{StreamExt, future::try_join_all};
 use gumshoe_model::{GraphArn, Timestamp};
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;

@@ -11,7 +11,7 @@ use arrow::{
 use async_trait::async_trait;
 use futures::StreamExt as _;
 use gumshoe_lake::{
-    BatchCounts, DataFile, Fence, GraphLake, Group, Lake, Layout, Lookup, Next, ParamValues, ScalarValue, Table, Touched, encode, table::entity_fields,
+    Alone, BatchCounts, DataFile, Fence, GraphLake, Group, Lake, Layout, Lookup, Next, ParamValues, ScalarValue, Table, Touched, encode, table::entity_fields,
 };
 use gumshoe_model::{
     EntityKey, EntityType, Event, RecordKind, TimeWindow, Timestamp,
@@ -45,7 +45,7 @@ impl Fixture {
     async fn commit(&mut self, files: Vec<DataFile>) {
         self.batches += 1;
         let batches = vec![(format!("b{}", self.batches), BatchCounts::default())];
-        self.graph.commit(Group { batches, files }).await.unwrap();
+        self.graph.commit(&self.graph.stage(Group { batches, files }).await.unwrap(), &Alone).await.unwrap();
     }
 
     async fn compact(&self) {

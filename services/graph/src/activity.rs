@@ -24,8 +24,6 @@ use rules::List;
 /// Days of baseline before a scope time.
 pub(crate) const BASELINE_DAYS: i64 = 45;
 
-/// Operations with errors that are kept.
-const MAX_FAILED: usize = 10;
 /// Rows of a file that are looked at first.
 const FIRST_ROWS: usize = 4_096;
 const COLUMNS: [&str; 21] = [
@@ -260,14 +258,9 @@ impl Collector<'_> {
         let hour = edges.hours.time(row);
         let inside = hour >= scope.start();
         let measures = rows::seen_from(side, relation, edges.measures.get(row));
-        if counted && with_totals {
-            if inside {
-                self.found.totals.merge(&measures);
-                self.found.hours.entry(hour).or_insert(Measures::ZERO).merge(&measures);
-            } else {
-                self.found.before.0 += measures.count;
-                self.found.before.1 += measures.errors;
-            }
+        if counted && with_totals && inside {
+            self.found.totals.merge(&measures);
+            self.found.hours.entry(hour).or_insert(Measures::ZERO).merge(&measures);
         }
         let seen = Seen { measures: &measures, inside };
         if counted {

@@ -64,11 +64,11 @@ async fn main() {
             written += rows;
             seen.extend(nodes.into_iter().map(|node| (node, number)));
             let batches = vec![(format!("day-{number}"), BatchCounts { events: 1, ..BatchCounts::default() })];
-            graph.commit(Group { batches, files }).await.unwrap();
+            graph.commit(&graph.stage(Group { batches, files }).await.unwrap(), &gumshoe_lake::Alone).await.unwrap();
         }
     }
     let now = Timestamp(LAST_DAY * MICROS_PER_DAY + MICROS_PER_DAY / 2);
-    graph.compact(Layout { target_file_bytes: 128 << 20, min_files: 8 }, now, &Alone).await.unwrap();
+    graph.compact(Layout { target_file_bytes: 128 << 20, min_files: 8 }, now, &gumshoe_lake::Alone).await.unwrap();
 
     let mut random = Random::new(1);
     let all: Vec<Node> = seen.keys().copied().filter(|node| *node != world::HUB).collect();

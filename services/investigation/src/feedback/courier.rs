@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use gumshoe_model::{GraphArn, Timestamp};
+use gumshoe_model::Timestamp;
 use gumshoe_runtime::{Clock, Shutdown, status::Chain};
 use tokio::sync::Notify;
 
