@@ -68,7 +68,7 @@ async fn main() {
         }
     }
     let now = Timestamp(LAST_DAY * MICROS_PER_DAY + MICROS_PER_DAY / 2);
-    graph.compact(Layout { target_file_bytes: 128 << 20, min_files: 8 }, now, &gumshoe_lake::Alone).await.unwrap();
+    graph.compact(Layout { target_file_bytes: 128 << 20, min_files: 8 }, now, &Alone).await.unwrap();
 
     let mut random = Random::new(1);
     let all: Vec<Node> = seen.keys().copied().filter(|node| *node != world::HUB).collect();
