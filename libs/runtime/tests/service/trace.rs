@@ -66,6 +66,7 @@ async fn every_rpc_is_one_line_with_its_facts() {
     let channel = running.channel();
     let token = running.signer.sign("test", &crate::echo::caller()).unwrap();
     request.metadata_mut().insert("gumshoe-principal-token", token.parse().unwrap());
+    request.metadata_mut().insert("x-request-id", "r-1".parse().unwrap());
     assert_eq!(say_request(channel.unsigned(), request).await.unwrap(), TRACE, "the caller's trace goes on");
     let _ = say(channel.unsigned(), "who").await;
     let _ = say(running.signed(), "fail").await;
