@@ -24,7 +24,7 @@ use crate::{
 
 /// Findings beside a profile or another finding.
 const MAX_RELATED: usize = 100;
-/// Affected entities described.
+/// Affected entities listed and described.
 const MAX_ENTITIES: usize = 50;
 /// New activities of one affected entity.
 const MAX_NEW: usize = 50;
@@ -36,7 +36,14 @@ const READERS: usize = 2;
 pub(crate) struct Filter {
     pub(crate) scope: Option<TimeWindow>,
     pub(crate) min_severity: f64,
+    pub(crate) max_severity: Option<f64>,
     pub(crate) type_prefix: String,
+    /// With `*` and `?`; empty for all.
+    pub(crate) type_pattern: String,
+    /// With `*` and `?`; empty for all.
+    pub(crate) product_pattern: String,
+    /// Empty for all.
+    pub(crate) ids: Vec<String>,
     pub(crate) account: Option<AccountId>,
     pub(crate) entity: Option<EntityKey>,
     pub(crate) include_archived: bool,
@@ -54,7 +61,7 @@ pub(crate) struct Cursor {
 /// The latest update of each finding that `which` allows (a condition on its id, or `true`), then those that `condition`
 /// allows.
 fn query(which: &str, condition: &str, limit: usize) -> String {
-    const COLUMNS: &str = "finding_id, finding_type, product, title, severity, count, first_time, last_time, update_time, archived, account, region";
+    const COLUMNS: &str = "finding_id, finding_type, product, title, severity, count, first_time, last_time, update_time, archived, account, region, entities";
     format!(
         "WITH numbered AS (\
            SELECT {COLUMNS}, row_number() OVER (PARTITION BY finding_id ORDER BY update_time DESC, event_id DESC) AS number FROM findings WHERE {which}\
@@ -71,7 +78,13 @@ fn affecting(condition: &str) -> String {
 /// A page of findings, worst first, then latest.
 pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: Option<Cursor>) -> Answer<Page<FindingSummary, Cursor>> {
     let mut parameters = Parameters::new();
-    let which = filter.entity.as_ref().map_or_else(|| "true".to_owned(), |entity| affecting(&parameters.entities("e", "entity_type", "entity_id", [entity])));
+    let mut which =
+        filter.entity.as_ref().map_or_else(|| "true".to_owned(), |entity| affecting(&parameters.entities("e", "entity_type", "entity_id", [entity])));
+    if !filter.ids.is_empty() {
+        let places: Vec<_> = (0..filter.ids.len()).map(|index| format!("$id{index}")).collect();
+        which += &format!(" AND finding_id IN ({})", places.join(", "));
+        filter.ids.iter().enumerate().for_each(|(index, id)| parameters.text(format!("id{index}"), id));
+    }
     parameters.float("min_severity", filter.min_severity);
     let mut condition = "severity >= $min_severity".to_owned();
     if let Some(scope) = filter.scope {
@@ -82,6 +95,16 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
     if !filter.type_prefix.is_empty() {
         parameters.text("type_prefix", &filter.type_prefix);
         condition += " AND starts_with(finding_type, $type_prefix)";
+    }
+    for (column, pattern) in [("finding_type", &filter.type_pattern), ("product", &filter.product_pattern)] {
+        if !pattern.is_empty() {
+            parameters.text(format!("{column}_pattern"), search::pattern(pattern));
+            condition += &format!(" AND {column} LIKE ${column}_pattern");
+        }
+    }
+    if let Some(most) = filter.max_severity {
+        parameters.float("max_severity", most);
+        condition += " AND severity <= $max_severity";
     }
     if let Some(account) = &filter.account {
         parameters.text("account", account.as_str());
@@ -121,7 +144,7 @@ fn summaries(columns: Columns<'_>) -> Answer<Vec<(FindingSummary, Cursor)>> {
     let (severities, counts, archived) = (columns.floats("severity")?, columns.numbers("count")?, columns.flags("archived")?);
     let (firsts, lasts, updates) = (columns.numbers("first_time")?, columns.numbers("last_time")?, columns.numbers("update_time")?);
     let (accounts, regions) = (columns.texts("account")?, columns.texts("region")?);
-    let summary = |row: usize| {
+    let summary = |row: usize| -> Answer<_> {
         let severity = severities.value(row);
         let summary = FindingSummary {
             id: ids.get(row).to_owned(),
@@ -137,11 +160,12 @@ fn summaries(columns: Columns<'_>) -> Answer<Vec<(FindingSummary, Cursor)>> {
             last_time: Some(time_to_proto(lasts.time(row))),
             update_time: Some(time_to_proto(updates.time(row))),
             archived: archived.value(row),
+            entities: columns.entity_list("entities", row)?.iter().take(MAX_ENTITIES).map(entity_to_proto).collect(),
         };
         let cursor = Cursor { severity: severity.to_bits(), last: lasts.get(row), id: summary.id.clone() };
-        (summary, cursor)
+        Ok((summary, cursor))
     };
-    Ok((0..columns.len()).map(summary).collect())
+    (0..columns.len()).map(summary).collect()
 }
 
 /// A finding as the lake has it.

@@ -251,8 +251,21 @@ impl GraphService for Graph {
         let token = std::mem::take(&mut body.page_token);
         let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 50)?;
         let listing = self.listing("ListFindings", &graph, &body);
-        if !(0.0..=10.0).contains(&body.min_severity) {
-            return Err(status::invalid_argument("min_severity", "must lie between 0 and 10").into());
+        for (name, severity) in [("min_severity", body.min_severity), ("max_severity", body.max_severity.unwrap_or(10.0))] {
+            if !(0.0..=10.0).contains(&severity) {
+                return Err(status::invalid_argument(name, "must lie between 0 and 10").into());
+            }
+        }
+        if body.max_severity.is_some_and(|most| most < body.min_severity) {
+            return Err(status::invalid_argument("max_severity", "must not be less than `min_severity`").into());
+        }
+        for (name, pattern) in [("type_pattern", &body.type_pattern), ("product_pattern", &body.product_pattern)] {
+            if pattern.chars().count() > search::MAX_TEXT {
+                return Err(status::invalid_argument(name, "must have at most 512 characters").into());
+            }
+        }
+        if body.ids.len() > 100 {
+            return Err(status::invalid_argument("ids", "must be at most 100").into());
         }
         let account = Some(&body.account_id).filter(|id| !id.is_empty()).map(|id| id.parse()).transpose();
         let filter = findings::Filter {
@@ -261,7 +274,11 @@ impl GraphService for Graph {
             account: account.map_err(|error: gumshoe_model::Invalid| status::invalid_argument("account_id", error.reason))?,
             entity: body.entity.as_ref().map(|entity| convert::entity_from_proto("entity", Some(entity))).transpose().map_err(field)?,
             include_archived: body.include_archived,
+            max_severity: body.max_severity,
             type_prefix: body.type_prefix,
+            type_pattern: body.type_pattern,
+            product_pattern: body.product_pattern,
+            ids: body.ids,
         };
         let page = findings::list(&lake, &filter, size, listing.resume(&token)?).await?;
         let (findings, next_page_token) = listing.finish(page)?;

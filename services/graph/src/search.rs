@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// The longest text to search for, in characters.
-const MAX_TEXT: usize = 512;
+pub(crate) const MAX_TEXT: usize = 512;
 /// Aliases kept of one entity.
 const MAX_ALIASES: usize = 100;
 
@@ -74,7 +74,7 @@ fn bare(text: &str) -> &str {
 }
 
 /// `*` and `?` as `%` and `_`, with these and the escape character themselves taken literally.
-fn pattern(text: &str) -> String {
+pub(crate) fn pattern(text: &str) -> String {
     let mut pattern = String::with_capacity(text.len() + 8);
     for character in text.chars() {
         match character {

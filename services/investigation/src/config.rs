@@ -1,5 +1,7 @@
 //! Configuration of investigation.
 
+use std::collections::BTreeMap;
+
 use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust, Upstream};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -20,6 +22,9 @@ pub struct Config {
     /// How investigations are worked off.
     #[serde(default)]
     pub investigations: Investigations,
+    /// Whether and how verdicts are given back to the products that reported the findings.
+    #[serde(default)]
+    pub feedback: Feedback,
     /// Key of page tokens, the same in every replica. Default: a random one.
     #[serde(default, skip_serializing_if = "Option::is_none", serialize_with = "config::masked_option")]
     pub page_token_key: Option<SecretString>,
@@ -79,6 +84,89 @@ impl Default for Investigations {
     }
 }
 
+/// Whether and how verdicts are given back to the products that reported the findings. All fields have defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Feedback {
+    /// Whether they are: it changes findings in GuardDuty and Security Hub. Default no.
+    pub enabled: bool,
+    /// Endpoint of GuardDuty, Security Hub and STS. Default AWS, by each finding's region.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint_url: Option<Url>,
+    /// Access key id. Without it, credentials come from the environment or the instance, as with any AWS client.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub access_key_id: Option<String>,
+    /// Its secret.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "config::masked_option")]
+    pub secret_access_key: Option<SecretString>,
+    /// The role to assume in a finding's account, with `{account}` and `{partition}` for the finding's:
+    /// `arn:{partition}:iam::{account}:role/gumshoe-feedback`. Default none: the credentials are used as they are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub role: Option<String>,
+    /// What the role's trust policy asks for.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "config::masked_option")]
+    pub external_id: Option<SecretString>,
+    /// Detectors of the GuardDuty administrator account, by region: findings of its members are given back through it, with the
+    /// credentials as they are, since members may not archive. Default none: through the detector that made the finding.
+    pub detectors: BTreeMap<String, String>,
+    /// Verdicts that this process delivers at once. Default 2.
+    pub parallel: usize,
+    /// After this long without a sign of life, others deliver a verdict. Default 60.
+    pub lease_seconds: u64,
+    /// How often verdicts are looked for that other replicas have recorded or left. Default 5.
+    pub look_seconds: u64,
+    /// The pause after the first failed attempt; it doubles up to an hour. Default 10.
+    pub retry_seconds: u64,
+    /// Attempts after which a delivery has failed. Default 12, which takes some four hours.
+    pub max_attempts: u32,
+}
+
+impl Default for Feedback {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            endpoint_url: None,
+            access_key_id: None,
+            secret_access_key: None,
+            role: None,
+            external_id: None,
+            detectors: BTreeMap::new(),
+            parallel: 2,
+            lease_seconds: 60,
+            look_seconds: 5,
+            retry_seconds: 10,
+            max_attempts: 12,
+        }
+    }
+}
+
+impl Feedback {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let Self { parallel, lease_seconds, look_seconds, retry_seconds, max_attempts, .. } = *self;
+        for (key, zero) in [
+            ("parallel", parallel == 0),
+            ("lease_seconds", lease_seconds == 0),
+            ("look_seconds", look_seconds == 0),
+            ("retry_seconds", retry_seconds == 0),
+            ("max_attempts", max_attempts == 0),
+        ] {
+            if zero {
+                return Err(ConfigError::key(format!("feedback.{key}"), "must be at least 1"));
+            }
+        }
+        if self.access_key_id.is_some() != self.secret_access_key.is_some() {
+            return Err(ConfigError::key("feedback.secret_access_key", "access key id and secret go together"));
+        }
+        if self.endpoint_url.as_ref().is_some_and(|url| !matches!(url.scheme(), "http" | "https")) {
+            return Err(ConfigError::key("feedback.endpoint_url", "must start with `http:` or `https:`"));
+        }
+        if self.role.as_ref().is_some_and(|role| !role.starts_with("arn:") || !role.contains(":role/")) {
+            return Err(ConfigError::key("feedback.role", "must be a role's ARN, such as `arn:{partition}:iam::{account}:role/gumshoe-feedback`"));
+        }
+        Ok(())
+    }
+}
+
 impl Configuration for Config {
     const SERVICE: &'static str = "investigation";
 
@@ -105,7 +193,7 @@ impl Configuration for Config {
                 return Err(ConfigError::key(format!("investigations.{key}"), "must be at least 1"));
             }
         }
-        Ok(())
+        self.feedback.validate()
     }
 
     fn listen(&self) -> &Listen {

@@ -21,6 +21,9 @@ pub enum Error {
     /// The graph service's address or certificates.
     #[error("the graph service cannot be called")]
     Graph(#[from] ConnectError),
+    /// The client of AWS.
+    #[error("AWS cannot be called")]
+    Aws(#[from] reqwest::Error),
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -63,6 +66,8 @@ pub enum Refusal {
     Status(Box<Status>),
     /// The database: FAILED_PRECONDITION, UNAVAILABLE or INTERNAL.
     Store(StoreError),
+    /// The graph service: what it says about the request, UNAVAILABLE or INTERNAL.
+    Graph(GraphError),
 }
 
 impl Refusal {
@@ -84,6 +89,12 @@ impl From<StoreError> for Refusal {
     }
 }
 
+impl From<GraphError> for Refusal {
+    fn from(error: GraphError) -> Self {
+        Self::Graph(error)
+    }
+}
+
 impl From<Status> for Refusal {
     fn from(status: Status) -> Self {
         Self::Status(Box::new(status))
@@ -102,14 +113,21 @@ impl From<Refusal> for Status {
             Refusal::Field(FieldError { field, reason }) => status::invalid_argument(&field, reason).into(),
             Refusal::Action => status::permission_denied("the call was allowed for another action").into(),
             Refusal::Status(status) => *status,
-            Refusal::Store(error @ StoreError::RequestReused) => status::conflict(error.to_string()).into(),
-            Refusal::Store(error @ StoreError::TooManyRunning(_)) => status::quota_exceeded(error.to_string()).into(),
-            Refusal::Store(StoreError::NotFound) => Failure::new(Code::NotFound, ErrorReason::NotFound, StoreError::NotFound.to_string()).into(),
+            Refusal::Store(error @ (StoreError::RequestReused | StoreError::NotAllowed(_))) => status::conflict(error.to_string()).into(),
+            Refusal::Store(error @ (StoreError::TooManyRunning(_) | StoreError::TooManyAccepted(_))) => status::quota_exceeded(error.to_string()).into(),
+            Refusal::Store(error @ StoreError::NotFound(_)) => Failure::new(Code::NotFound, ErrorReason::NotFound, error.to_string()).into(),
             Refusal::Store(error @ (StoreError::Unavailable(_) | StoreError::SchemaVersion { .. })) => {
                 tracing::warn!(error = %status::Chain(&error), "the store is not available");
                 status::unavailable("the investigation store").into()
             }
             Refusal::Store(error @ StoreError::Fault(_)) => status::internal(&error).into(),
+            // Fields have the same names there.
+            Refusal::Graph(GraphError::Refused(said)) if said.code() == Code::InvalidArgument => *said,
+            Refusal::Graph(error @ GraphError::Unavailable(_)) => {
+                tracing::warn!(error = %status::Chain(&error), "the graph service is not available");
+                status::unavailable("the graph service").into()
+            }
+            Refusal::Graph(error @ (GraphError::Refused(_) | GraphError::CutOff)) => status::internal(&error).into(),
         }
     }
 }

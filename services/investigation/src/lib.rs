@@ -2,7 +2,10 @@
 //!
 //! | module | holds |
 //! |---|---|
+//! | [`finding`], [`triage`] | findings, and their listing with what was decided about them |
 //! | [`verdict`] | verdicts and their rules |
+//! | [`feedback`] | giving verdicts back to the products that reported the findings |
+//! | [`suppression`] | what false positives teach: which findings are left out of listings |
 //! | [`investigation`] | investigations and their rules |
 //! | [`worker`] | working them off in the background, by several replicas |
 //! | [`evidence`], [`facts`] | what the graph knows of a subject, and how it is asked |
@@ -25,18 +28,23 @@ pub mod detectors;
 pub mod error;
 pub mod evidence;
 pub mod facts;
+pub mod feedback;
+pub mod finding;
 pub mod indicator;
 pub mod investigation;
 pub mod rpc;
 pub mod severity;
 pub mod store;
+pub mod suppression;
 pub mod techniques;
+pub mod triage;
 pub mod verdict;
 pub mod worker;
 
 pub use config::Config;
 pub use error::Error;
 
+use feedback::courier::Courier;
 use rpc::{Investigation, graph::Graphs};
 use store::{Store as _, sql::SqlStore};
 use worker::Worker;
@@ -44,7 +52,8 @@ use worker::Worker;
 /// The service's name, to which tokens are addressed.
 pub const SERVICE: &str = "investigation";
 
-/// Opens the store, whose schema must be up to date, serves, and works investigations off until shutdown is requested.
+/// Opens the store, whose schema must be up to date, serves, works investigations off and hands verdicts on until
+/// shutdown is requested.
 ///
 /// # Errors
 /// [`Error`].
@@ -54,9 +63,11 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let graphs = Graphs::new(PrincipalChannel::connect_lazy(&config.graph, "graph")?, signer);
     let store = Arc::new(SqlStore::open(&config.store).await?);
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
-    let (clock, wake) = (Arc::new(SystemClock), Arc::new(Notify::new()));
-    let worker = Worker::new(store.clone(), graphs, clock.clone(), config.investigations.clone(), wake.clone());
-    let investigation = Investigation::new(store.clone(), clock, page_tokens, config.investigations.running_limit, wake);
+    let clock = Arc::new(SystemClock);
+    let (started, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let worker = Worker::new(store.clone(), graphs.clone(), clock.clone(), config.investigations.clone(), started.clone());
+    let courier = Courier::new(store.clone(), graphs.clone(), clock.clone(), config.feedback.clone(), decided.clone())?;
+    let investigation = Investigation::new(store.clone(), graphs, clock, page_tokens, &config, started, decided);
     let ready = {
         let store = store.clone();
         move || {
@@ -76,8 +87,8 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         shutdown.trigger();
         served
     };
-    // In one future, so that who drops it ends both.
-    let (served, ()) = tokio::join!(serving, worker.run(shutdown.clone()));
+    // In one future, so that who drops it ends all.
+    let (served, (), ()) = tokio::join!(serving, worker.run(shutdown.clone()), courier.run(shutdown.clone()));
     store.close().await;
     Ok(served?)
 }

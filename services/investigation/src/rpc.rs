@@ -15,13 +15,18 @@ use tokio::sync::Notify;
 use tonic::{Request, Response, Status, service::Routes};
 
 use crate::{
+    config::Config,
     error::Refusal,
     store::Store,
+    suppression::Decision,
     verdict::{FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
 
 pub mod graph;
 mod investigations;
+mod triage;
+
+use graph::Graphs;
 
 /// Full name of the service, for health.
 pub const NAMES: &[&str] = &["gumshoe.investigation.v1.InvestigationService"];
@@ -36,17 +41,30 @@ const MAX_BATCH: usize = 100;
 #[derive(Clone)]
 pub struct Investigation {
     store: Arc<dyn Store>,
+    graphs: Graphs,
     clock: Arc<dyn Clock>,
     page_tokens: PageTokens,
     running_limit: u32,
-    wake: Arc<Notify>,
+    /// Whether verdicts are given back to the products that reported the findings.
+    feedback: bool,
+    started: Arc<Notify>,
+    decided: Arc<Notify>,
 }
 
 impl Investigation {
-    /// Puts the parts together. At most `running_limit` investigations of a graph run; `wake` is told of each new one.
+    /// Puts the parts together. `started` is told of each new investigation, `decided` of each new verdict.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, page_tokens: PageTokens, running_limit: u32, wake: Arc<Notify>) -> Self {
-        Self { store, clock, page_tokens, running_limit, wake }
+    pub fn new(
+        store: Arc<dyn Store>,
+        graphs: Graphs,
+        clock: Arc<dyn Clock>,
+        page_tokens: PageTokens,
+        config: &Config,
+        started: Arc<Notify>,
+        decided: Arc<Notify>,
+    ) -> Self {
+        let (running_limit, feedback) = (config.investigations.running_limit, config.feedback.enabled);
+        Self { store, graphs, clock, page_tokens, running_limit, feedback, started, decided }
     }
 
     /// The service.
@@ -58,6 +76,11 @@ impl Investigation {
 
 #[tonic::async_trait]
 impl InvestigationService for Investigation {
+    async fn search_findings(&self, request: Request<api::SearchFindingsRequest>) -> Result<Response<api::SearchFindingsResponse>, Status> {
+        let graph = authorized(&request, "detective:SearchGraph", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.search(&graph, request.into_inner()).await?))
+    }
+
     async fn create_verdict(&self, request: Request<api::CreateVerdictRequest>) -> Result<Response<api::CreateVerdictResponse>, Status> {
         let graph = authorized(&request, "gumshoe:CreateVerdict", &request.get_ref().graph_arn)?;
         let author = Caller::of(&request)?.principal.clone();
@@ -69,7 +92,8 @@ impl InvestigationService for Investigation {
             author,
             request: request_id(&message.request_id)?,
         };
-        let verdict = self.store.create_verdict(&graph, &verdict, self.clock.now()).await.map_err(Refusal::from)?;
+        let verdict = self.store.create_verdict(&graph, &verdict, self.feedback, self.clock.now()).await.map_err(Refusal::from)?;
+        self.decided.notify_one();
         Ok(Response::new(api::CreateVerdictResponse { verdict: Some(verdict_to_proto(&verdict)) }))
     }
 
@@ -102,6 +126,29 @@ impl InvestigationService for Investigation {
             _ => String::new(),
         };
         Ok(Response::new(api::ListVerdictsResponse { verdicts: verdicts.iter().map(verdict_to_proto).collect(), next_page_token }))
+    }
+
+    async fn list_suppressions(&self, request: Request<api::ListSuppressionsRequest>) -> Result<Response<api::ListSuppressionsResponse>, Status> {
+        let graph = authorized(&request, "detective:SearchGraph", &request.get_ref().graph_arn)?;
+        Ok(Response::new(self.suppressions(&graph, request.into_inner()).await?))
+    }
+
+    async fn accept_suppression(&self, request: Request<api::AcceptSuppressionRequest>) -> Result<Response<api::AcceptSuppressionResponse>, Status> {
+        let graph = authorized(&request, "gumshoe:AcceptSuppression", &request.get_ref().graph_arn)?;
+        let suppression = self.decide(&graph, &request, &request.get_ref().suppression_id, Decision::Accept).await?;
+        Ok(Response::new(api::AcceptSuppressionResponse { suppression: Some(suppression) }))
+    }
+
+    async fn dismiss_suppression(&self, request: Request<api::DismissSuppressionRequest>) -> Result<Response<api::DismissSuppressionResponse>, Status> {
+        let graph = authorized(&request, "gumshoe:DismissSuppression", &request.get_ref().graph_arn)?;
+        let suppression = self.decide(&graph, &request, &request.get_ref().suppression_id, Decision::Dismiss).await?;
+        Ok(Response::new(api::DismissSuppressionResponse { suppression: Some(suppression) }))
+    }
+
+    async fn delete_suppression(&self, request: Request<api::DeleteSuppressionRequest>) -> Result<Response<api::DeleteSuppressionResponse>, Status> {
+        let graph = authorized(&request, "gumshoe:DeleteSuppression", &request.get_ref().graph_arn)?;
+        let suppression = self.decide(&graph, &request, &request.get_ref().suppression_id, Decision::Delete).await?;
+        Ok(Response::new(api::DeleteSuppressionResponse { suppression: Some(suppression) }))
     }
 
     async fn start_investigation(&self, request: Request<api::StartInvestigationRequest>) -> Result<Response<api::StartInvestigationResponse>, Status> {
@@ -169,5 +216,11 @@ fn verdict_to_proto(verdict: &Verdict) -> api::Verdict {
         note: note.as_str().to_owned(),
         author_arn: author.clone(),
         create_time: Some(time_to_proto(verdict.create_time)),
+        delivery: verdict.delivery.as_ref().map(|delivery| api::Delivery {
+            state: delivery.state.to_proto().into(),
+            reason: delivery.reason.clone(),
+            attempts: delivery.attempts,
+            update_time: Some(time_to_proto(delivery.time)),
+        }),
     }
 }

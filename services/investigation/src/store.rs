@@ -1,4 +1,4 @@
-//! Where verdicts and investigations are kept.
+//! Where verdicts, suppressions and investigations are kept.
 //!
 //! Each method is one transaction. Reads see every write that was acknowledged before. What belongs to a graph is seen
 //! through that graph only.
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     indicator::{Indicator, Kind},
     investigation::{Investigation, InvestigationId, NewInvestigation, State, Status, Subject},
+    suppression::{self, Pattern, Suppression, SuppressionId},
     verdict::{FindingId, NewVerdict, Verdict},
 };
 
@@ -30,9 +31,15 @@ pub enum StoreError {
     /// So many investigations of the graph are running that no more may be started.
     #[error("{0} investigations of this graph are running already")]
     TooManyRunning(u32),
-    /// The graph has no such investigation.
-    #[error("the investigation does not exist")]
-    NotFound,
+    /// So many suppressions of the graph are accepted that no more may be.
+    #[error("{0} suppressions of this graph are accepted already")]
+    TooManyAccepted(u32),
+    /// The graph has no such thing.
+    #[error("the {0} does not exist")]
+    NotFound(&'static str),
+    /// The suppression is in a state that does not allow it.
+    #[error("the suppression is {}", .0.as_str().to_lowercase())]
+    NotAllowed(suppression::State),
     /// The schema is not the one that this program needs.
     #[error("the schema has version {found}, but {expected} is needed: run `migrate`")]
     SchemaVersion {
@@ -67,19 +74,109 @@ impl From<sqlx::Error> for StoreError {
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method; the others are named.
 #[async_trait]
-pub trait Store: Investigations + Send + Sync + 'static {
+pub trait Store: Investigations + Outbox + Suppressions + Send + Sync + 'static {
     /// Checks that the database answers and its schema fits: [`StoreError::SchemaVersion`] if not.
     async fn ready(&self) -> Result<(), StoreError>;
 
-    /// Records a verdict, which is then the one in force. A request id that the graph has seen gives back the verdict
-    /// recorded then, also to all but one of several concurrent calls; [`StoreError::RequestReused`] if that one differs.
-    async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, now: Timestamp) -> Result<Verdict, StoreError>;
+    /// Records a verdict, which is then the one in force, and puts it into the outbox, to be delivered if `deliver`; an
+    /// earlier one of the finding that is still there is superseded, and a suppression that it proposed goes unless it is
+    /// decided. A request id that the graph has seen gives back the verdict recorded then, also to all but one of several
+    /// concurrent calls; [`StoreError::RequestReused`] if that one differs.
+    async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, deliver: bool, now: Timestamp) -> Result<Verdict, StoreError>;
 
     /// The verdict in force of each finding that has one.
     async fn verdicts_in_force(&self, graph: &GraphArn, findings: &[FindingId]) -> Result<HashMap<FindingId, Verdict>, StoreError>;
 
     /// A finding's verdicts, latest first; those older than the one with sequence number `before`, if given.
     async fn list_verdicts(&self, graph: &GraphArn, finding: &FindingId, before: Option<i64>, limit: u32) -> Result<Vec<Verdict>, StoreError>;
+}
+
+/// What there is to do about a verdict, given to a worker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Errand {
+    /// Its graph.
+    pub graph: GraphArn,
+    /// The verdict in force of a finding.
+    pub verdict: Verdict,
+    /// Whether an earlier verdict had the finding put away.
+    pub was_put_away: bool,
+    /// How often it has been tried, this time included.
+    pub attempts: u32,
+}
+
+/// How an errand ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Settled {
+    /// The product has the verdict.
+    Delivered,
+    /// It was given up, and why.
+    Failed(String),
+    /// Nobody takes it, and why.
+    Skipped(String),
+    /// There was nothing to deliver.
+    Done,
+}
+
+/// A suppression to propose.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewSuppression {
+    /// Which findings it covers.
+    pub pattern: Pattern,
+    /// Findings that it covers now.
+    pub past_findings: u64,
+}
+
+/// The part of the store that hands verdicts on: one errand a finding, which is about the verdict in force.
+///
+/// A claim is a worker's until its lease ends; then another may have the errand. While one has it nobody else works on
+/// the finding, even if a later verdict is recorded: what the worker then writes about the earlier one is passed over.
+#[async_trait]
+pub trait Outbox {
+    /// Gives `worker` up to `limit` errands that are due and that nobody has, longest due first; nobody else gets them
+    /// before `until`. One call counts one attempt.
+    async fn claim_errands(&self, worker: &str, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<Errand>, StoreError>;
+
+    /// Gives an errand back, to be claimed again from `next_try` on, and notes why; the attempt counts if `counts`.
+    async fn postpone_errand(&self, worker: &str, errand: &Errand, next_try: Timestamp, reason: &str, counts: bool, now: Timestamp) -> Result<(), StoreError>;
+
+    /// Ends an errand and writes down how; `false` if the worker has lost it, or a later verdict has come, and then nothing is
+    /// written.
+    async fn settle_errand(&self, worker: &str, errand: &Errand, settled: &Settled, now: Timestamp) -> Result<bool, StoreError>;
+
+    /// Gives all errands of `worker` back at once; the attempts do not count.
+    async fn give_up_errands(&self, worker: &str) -> Result<(), StoreError>;
+
+    /// Proposes a suppression for a claimed errand, unless one with the same pattern is there or the worker has lost it; whether
+    /// it did.
+    async fn propose(&self, worker: &str, errand: &Errand, proposed: &NewSuppression, now: Timestamp) -> Result<bool, StoreError>;
+}
+
+/// The part of the store that holds suppressions.
+#[async_trait]
+pub trait Suppressions {
+    /// Whether the graph has a suppression with this pattern that is not deleted.
+    async fn has_suppression(&self, graph: &GraphArn, pattern: &Pattern) -> Result<bool, StoreError>;
+
+    /// Suppressions of a graph in these states, latest first, those before `before`.
+    async fn list_suppressions(
+        &self,
+        graph: &GraphArn,
+        states: &[suppression::State],
+        before: Option<SuppressionId>,
+        limit: u32,
+    ) -> Result<Vec<Suppression>, StoreError>;
+
+    /// Writes down what was decided on a suppression: [`StoreError::NotAllowed`] if its state does not allow it,
+    /// [`StoreError::NotFound`] if the graph has none of that id, [`StoreError::TooManyAccepted`] if `accepted_limit` are
+    /// accepted. One on which the same was decided already stays as it is.
+    async fn decide_suppression(
+        &self,
+        graph: &GraphArn,
+        id: SuppressionId,
+        decision: suppression::Decision,
+        by: &suppression::Mark,
+        accepted_limit: u32,
+    ) -> Result<Suppression, StoreError>;
 }
 
 /// Which investigations; what is absent allows all.

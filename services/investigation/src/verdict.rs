@@ -136,6 +136,68 @@ pub struct NewVerdict {
     pub request: Option<RequestId>,
 }
 
+/// How far a verdict is on its way back to the product that reported the finding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DeliveryState {
+    /// To be delivered.
+    Pending,
+    /// The product has it.
+    Delivered,
+    /// Given up.
+    Failed,
+    /// Nobody takes it.
+    Skipped,
+    /// A later verdict came first.
+    Superseded,
+}
+
+impl DeliveryState {
+    const ALL: [Self; 5] = [Self::Pending, Self::Delivered, Self::Failed, Self::Skipped, Self::Superseded];
+
+    /// The name in the store.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "PENDING",
+            Self::Delivered => "DELIVERED",
+            Self::Failed => "FAILED",
+            Self::Skipped => "SKIPPED",
+            Self::Superseded => "SUPERSEDED",
+        }
+    }
+
+    /// The state of that name.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.as_str() == name)
+    }
+
+    /// As in messages.
+    #[must_use]
+    pub fn to_proto(self) -> api::DeliveryState {
+        match self {
+            Self::Pending => api::DeliveryState::Pending,
+            Self::Delivered => api::DeliveryState::Delivered,
+            Self::Failed => api::DeliveryState::Failed,
+            Self::Skipped => api::DeliveryState::Skipped,
+            Self::Superseded => api::DeliveryState::Superseded,
+        }
+    }
+}
+
+/// What became of a verdict at the product that reported the finding.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Delivery {
+    /// How far it is.
+    pub state: DeliveryState,
+    /// Why it failed, was skipped, or is not there yet.
+    pub reason: String,
+    /// Attempts so far.
+    pub attempts: u32,
+    /// When this last changed.
+    pub time: Timestamp,
+}
+
 /// A decision as recorded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verdict {
@@ -147,6 +209,8 @@ pub struct Verdict {
     pub content: NewVerdict,
     /// When.
     pub create_time: Timestamp,
+    /// What became of it at the product that reported the finding; `None` if it is not given back.
+    pub delivery: Option<Delivery>,
 }
 
 #[cfg(test)]
@@ -162,6 +226,10 @@ mod tests {
         }
         assert_eq!(Kind::from_proto(0), None);
         assert_eq!(Kind::from_proto(99), None);
+        for state in DeliveryState::ALL {
+            assert_eq!(state.to_proto().as_str_name(), format!("DELIVERY_STATE_{}", state.as_str()));
+            assert_eq!(DeliveryState::from_name(state.as_str()), Some(state));
+        }
     }
 
     #[test]

@@ -9,8 +9,10 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
 const AFTER_HELP: &str = "\
 Exit codes: 0 done; 1 failed; 2 wrong arguments; 3 not signed in or not allowed; 4 not found; 5 the server does not answer
@@ -132,6 +134,12 @@ pub enum Command {
         /// Why.
         #[arg(long, default_value = "")]
         note: String,
+    },
+    /// What false positives teach: which findings are left out of listings.
+    Suppressions {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Suppressions>,
     },
     /// Folders and buckets that the server pulls from.
     Sources {
@@ -270,32 +278,6 @@ pub struct ScopeTime {
     pub to: Option<Timestamp>,
 }
 
-/// Which findings.
-#[derive(Debug, Args)]
-pub struct Findings {
-    /// Only of at least this severity: 0 to 10, or low, medium, high, critical.
-    #[arg(long, value_parser = severity, value_name = "SEVERITY")]
-    pub min_severity: Option<f64>,
-    /// Only types that start with this.
-    #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "PREFIX")]
-    pub type_prefix: String,
-    /// Only of this account.
-    #[arg(long, value_name = "ID")]
-    pub account: Option<AccountId>,
-    /// Only those that affect this entity.
-    #[arg(long, value_name = "ENTITY")]
-    pub entity: Option<String>,
-    /// Also archived and resolved ones.
-    #[arg(long)]
-    pub archived: bool,
-    /// Only those active in a time.
-    #[command(flatten)]
-    pub scope: ScopeTime,
-    /// At most this many.
-    #[arg(long, default_value_t = 50)]
-    pub limit: u32,
-}
-
 /// Whose profile.
 #[derive(Debug, Args)]
 pub struct Profile {
@@ -387,19 +369,6 @@ pub struct Events {
     /// At most this many.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
-}
-
-/// What a finding turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Verdict {
-    /// An attack.
-    TruePositive,
-    /// The detector was wrong.
-    FalsePositive,
-    /// The detector was right, but it was allowed.
-    Benign,
-    /// Taken back: open again.
-    Reopened,
 }
 
 /// What to do with sources.
@@ -539,18 +508,6 @@ fn record_kind(text: &str) -> Result<RecordKind, String> {
     })
 }
 
-fn severity(text: &str) -> Result<f64, String> {
-    let number = match text.to_lowercase().as_str() {
-        "informational" => 0.0,
-        "low" => 1.0,
-        "medium" => 4.0,
-        "high" => 7.0,
-        "critical" => 9.0,
-        other => other.parse().unwrap_or(f64::NAN),
-    };
-    if (0.0..=10.0).contains(&number) { Ok(number) } else { Err("expected 0 to 10, or low, medium, high, critical".to_owned()) }
-}
-
 fn setting(text: &str) -> Result<Setting, String> {
     let bad = || "expected SERVICE.KEY=VALUE, such as graph.telemetry.level=debug".to_owned();
     let (path, value) = text.split_once('=').ok_or_else(bad)?;
@@ -588,6 +545,9 @@ mod tests {
     fn values_are_checked_where_they_are_given() {
         for line in [
             "gumshoe findings --min-severity 11",
+            "gumshoe findings --max-severity worst",
+            "gumshoe findings --status closed",
+            "gumshoe suppressions accept",
             "gumshoe search x --type nothing",
             "gumshoe serve --account 123",
             "gumshoe serve --set lake.url=file:///x",
@@ -599,10 +559,11 @@ mod tests {
         ] {
             assert!(Arguments::try_parse_from(line.split(' ')).is_err(), "{line}");
         }
-        let line = "gumshoe findings --min-severity high --since 2026-01-05 --until 2026-01-06T10:00:00Z";
+        let line = "gumshoe findings --min-severity high --max-severity high --since 2026-01-05 --until 2026-01-06T10:00:00Z";
         let arguments = Arguments::try_parse_from(line.split(' ')).unwrap();
         let Command::Findings(findings) = arguments.command else { panic!("{arguments:?}") };
         assert_eq!(findings.min_severity, Some(7.0));
+        assert!(findings.max_severity.is_some_and(|most| (8.99..9.0).contains(&most)));
         assert_eq!(findings.scope.from.unwrap().to_string(), "2026-01-05T00:00:00Z");
         assert_eq!(findings.scope.to.unwrap().to_string(), "2026-01-06T10:00:00Z");
     }

@@ -9,6 +9,7 @@ mod ingest;
 mod profile;
 mod records;
 mod sources;
+mod suppressions;
 
 use gumshoe_api::common::v1::TimeRange;
 use gumshoe_model::{TimeWindow, Timestamp};
@@ -38,6 +39,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Findings(filter) => findings::list(&session, filter).await,
         Command::Finding { id } => findings::show(&session, &id).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
+        Command::Suppressions { command } => suppressions::suppressions(&session, command).await,
         Command::Profile(profile) => profile::profile(&session, &profile).await,
         Command::Risk { entities, at } => profile::risk(&session, &entities, at).await,
         Command::Search { text, types, limit } => graph::search(&session, text, &types, limit).await,

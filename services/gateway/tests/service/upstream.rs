@@ -81,6 +81,10 @@ pub fn result(batch_id: &str, bytes: usize) -> ingest::BatchResult {
     ingest::BatchResult { batch_id: batch_id.to_owned(), bytes: u64::try_from(bytes).unwrap(), ..ingest::BatchResult::default() }
 }
 
+fn unexpected<T>() -> Result<T, Status> {
+    Err(Status::unimplemented("not asked for in these tests"))
+}
+
 #[tonic::async_trait]
 impl InvestigationService for Telling {
     async fn create_verdict(&self, request: Request<investigation::CreateVerdictRequest>) -> Result<Response<investigation::CreateVerdictResponse>, Status> {
@@ -115,6 +119,35 @@ impl InvestigationService for Telling {
         let mut status = Status::from(failure);
         status.metadata_mut().insert("x-custom-trailer", "kept".parse().unwrap());
         Err(status)
+    }
+
+    async fn search_findings(&self, _: Request<investigation::SearchFindingsRequest>) -> Result<Response<investigation::SearchFindingsResponse>, Status> {
+        unexpected()
+    }
+
+    async fn list_suppressions(&self, _: Request<investigation::ListSuppressionsRequest>) -> Result<Response<investigation::ListSuppressionsResponse>, Status> {
+        unexpected()
+    }
+
+    async fn accept_suppression(
+        &self,
+        _: Request<investigation::AcceptSuppressionRequest>,
+    ) -> Result<Response<investigation::AcceptSuppressionResponse>, Status> {
+        unexpected()
+    }
+
+    async fn dismiss_suppression(
+        &self,
+        _: Request<investigation::DismissSuppressionRequest>,
+    ) -> Result<Response<investigation::DismissSuppressionResponse>, Status> {
+        unexpected()
+    }
+
+    async fn delete_suppression(
+        &self,
+        _: Request<investigation::DeleteSuppressionRequest>,
+    ) -> Result<Response<investigation::DeleteSuppressionResponse>, Status> {
+        unexpected()
     }
 
     async fn start_investigation(

@@ -77,10 +77,21 @@ async fn lists_latest_updates_worst_and_latest_first() {
     assert_eq!(worst.first_time, Some(time_to_proto(time("2024-06-30T10:20:00Z"))));
     assert_eq!(worst.last_time, Some(time_to_proto(time("2024-06-30T11:40:00Z"))));
     assert_eq!(worst.update_time, Some(time_to_proto(time("2024-06-30T12:00:00Z"))));
+    let entities: Vec<_> = worst.entities.iter().map(|entity| name(Some(entity))).collect();
+    assert_eq!(entities.iter().filter(|entity| ["ip_address:198.51.100.7", &format!("user:{}", user_arn("alice"))].contains(&entity.as_str())).count(), 2);
 
     for (request, expected) in [
         (ListFindingsRequest::default(), vec!["worst", "old", "late", "bobs"]),
         (ListFindingsRequest { min_severity: 5.1, ..Default::default() }, vec!["worst", "old"]),
+        (ListFindingsRequest { max_severity: Some(5.0), ..Default::default() }, vec!["late", "bobs"]),
+        (ListFindingsRequest { max_severity: Some(0.0), ..Default::default() }, vec![]),
+        (ListFindingsRequest { type_pattern: "*IAMUser/?".to_owned(), ..Default::default() }, vec!["bobs"]),
+        (ListFindingsRequest { type_pattern: "Recon".to_owned(), ..Default::default() }, vec![]),
+        (ListFindingsRequest { type_pattern: "Recon%".to_owned(), ..Default::default() }, vec![]),
+        (ListFindingsRequest { product_pattern: "Guard*".to_owned(), min_severity: 6.0, ..Default::default() }, vec!["worst", "old"]),
+        (ListFindingsRequest { product_pattern: "arn:*".to_owned(), ..Default::default() }, vec![]),
+        (ListFindingsRequest { ids: vec![finding_arn("old"), finding_arn("bobs"), "nothing".to_owned()], ..Default::default() }, vec!["old", "bobs"]),
+        (ListFindingsRequest { ids: vec![finding_arn("bobs")], entity: entity("ip_address:198.51.100.7"), ..Default::default() }, vec![]),
         (ListFindingsRequest { type_prefix: "Recon:".to_owned(), ..Default::default() }, vec!["bobs"]),
         (ListFindingsRequest { type_prefix: "Recon%".to_owned(), ..Default::default() }, vec![]),
         (ListFindingsRequest { account_id: ACCOUNT.to_owned(), min_severity: 8.0, ..Default::default() }, vec!["worst", "old"]),
@@ -149,6 +160,11 @@ async fn refuses_wrong_fields_and_unknown_findings() {
     for (request, reason, field) in [
         (ListFindingsRequest { min_severity: 10.1, ..good.clone() }, "INVALID_FIELD", "min_severity"),
         (ListFindingsRequest { min_severity: f64::NAN, ..good.clone() }, "INVALID_FIELD", "min_severity"),
+        (ListFindingsRequest { max_severity: Some(-0.1), ..good.clone() }, "INVALID_FIELD", "max_severity"),
+        (ListFindingsRequest { min_severity: 5.0, max_severity: Some(4.0), ..good.clone() }, "INVALID_FIELD", "max_severity"),
+        (ListFindingsRequest { type_pattern: "x".repeat(513), ..good.clone() }, "INVALID_FIELD", "type_pattern"),
+        (ListFindingsRequest { product_pattern: "x".repeat(513), ..good.clone() }, "INVALID_FIELD", "product_pattern"),
+        (ListFindingsRequest { ids: vec!["f".to_owned(); 101], ..good.clone() }, "INVALID_FIELD", "ids"),
         (ListFindingsRequest { account_id: "1".to_owned(), ..good.clone() }, "INVALID_FIELD", "account_id"),
         (ListFindingsRequest { page_size: -5, ..good.clone() }, "INVALID_FIELD", "page_size"),
         (ListFindingsRequest { entity: Some(gumshoe_api::common::v1::EntityKey::default()), ..good.clone() }, "INVALID_FIELD", "entity.type"),

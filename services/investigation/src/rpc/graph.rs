@@ -16,7 +16,10 @@ use crate::{
     detectors::techniques::Wanted,
     error::GraphError,
     facts::{Call, Habits, RelatedFinding, Seen},
+    finding::Finding,
     investigation::Subject,
+    suppression::Pattern,
+    verdict::FindingId,
 };
 
 /// A profile of full lists, or a page of records with their text, is larger than what gRPC takes by default.
@@ -33,6 +36,8 @@ const MAX_CALLS_WITH_RECORDS: usize = 1_000;
 /// Calls looked at for travels, the latest.
 const MAX_TRAVELS: usize = 20_000;
 const MAX_FINDINGS: i32 = 100;
+/// Findings looked at for how many of them a pattern covers.
+const MAX_COUNTED: usize = 10_000;
 
 /// Reads graphs.
 #[derive(Debug, Clone)]
@@ -57,7 +62,7 @@ impl Graphs {
     }
 }
 
-/// One graph, read for one investigation. [`GraphError`] can come from every method.
+/// One graph. [`GraphError`] can come from every method.
 #[derive(Debug, Clone)]
 pub struct Graph {
     arn: String,
@@ -120,6 +125,51 @@ impl Graph {
             findings.push(RelatedFinding { id: finding.id, finding_type: finding.r#type, address });
         }
         Ok(findings)
+    }
+
+    /// A page of findings, and the token of the next.
+    ///
+    /// # Errors
+    /// [`GraphError`].
+    pub async fn list_findings(&self, request: &proto::ListFindingsRequest) -> Result<(Vec<proto::FindingSummary>, String), GraphError> {
+        let request = proto::ListFindingsRequest { graph_arn: self.arn.clone(), ..request.clone() };
+        let page = self.client.clone().list_findings(request).await?.into_inner();
+        Ok((page.findings, page.next_page_token))
+    }
+
+    /// A finding; `None` if the graph does not have it.
+    ///
+    /// # Errors
+    /// [`GraphError`].
+    pub async fn finding(&self, id: &FindingId) -> Result<Option<Finding>, GraphError> {
+        let request =
+            proto::ListFindingsRequest { ids: vec![id.as_str().to_owned()], include_archived: true, page_size: 1, ..proto::ListFindingsRequest::default() };
+        let (findings, _) = self.list_findings(&request).await?;
+        Ok(findings.first().map(Finding::of))
+    }
+
+    /// How many of the graph's findings a pattern covers; counting ends after 10,000 that have its type and an entity of it.
+    ///
+    /// # Errors
+    /// [`GraphError`].
+    pub async fn count_covered(&self, pattern: &Pattern) -> Result<u64, GraphError> {
+        let mut request = proto::ListFindingsRequest {
+            type_prefix: pattern.finding_type.clone(),
+            entity: pattern.entities.first().map(entity_to_proto),
+            include_archived: true,
+            page_size: PAGE_SIZE,
+            ..proto::ListFindingsRequest::default()
+        };
+        let (mut covered, mut looked_at) = (0, 0);
+        loop {
+            let (findings, next) = self.list_findings(&request).await?;
+            looked_at += findings.len();
+            covered += findings.iter().map(Finding::of).filter(|finding| pattern.covers(finding)).count();
+            if next.is_empty() || looked_at >= MAX_COUNTED {
+                return Ok(u64::try_from(covered).unwrap_or(u64::MAX));
+            }
+            request.page_token = next;
+        }
     }
 
     /// An address that a finding names, or empty.

@@ -31,7 +31,7 @@ impl Investigation {
         let started = NewInvestigation { subject: parsed("entity_arn", &message.entity_arn)?, scope, principal, request: request_id(&message.request_id)? };
         investigation::check_scope(scope, now).map_err(|reason| Refusal::field("scope", reason))?;
         let id = self.store.start_investigation(graph, &started, now, self.running_limit).await?;
-        self.wake.notify_one();
+        self.started.notify_one();
         Ok(api::StartInvestigationResponse { investigation_id: id.to_string() })
     }
 
@@ -77,7 +77,12 @@ impl Investigation {
 }
 
 /// The first `size` of what was found, and the token of what comes after.
-fn page<T, C: Serialize + DeserializeOwned>(mut found: Vec<(T, C)>, size: u32, tokens: &PageTokens, scope: &Scope) -> Result<(Vec<T>, String), Refusal> {
+pub(super) fn page<T, C: Serialize + DeserializeOwned>(
+    mut found: Vec<(T, C)>,
+    size: u32,
+    tokens: &PageTokens,
+    scope: &Scope,
+) -> Result<(Vec<T>, String), Refusal> {
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let more = found.len() > size;
     found.truncate(size);

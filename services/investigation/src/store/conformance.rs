@@ -84,6 +84,8 @@ macro_rules! conforms {
 }
 
 mod investigations;
+mod outbox;
+mod suppressions;
 
 conforms! {
     the_latest_verdict_is_in_force_and_the_history_stays,
@@ -122,9 +124,9 @@ async fn the_latest_verdict_is_in_force_and_the_history_stays(fixture: Fixture) 
     let mut made = Vec::new();
     for kind in [Kind::TruePositive, Kind::Reopened, Kind::Benign] {
         // The clock stands still: order does not come from it.
-        made.push(store.create_verdict(&graph(1), &verdict("f", kind, None), NOW).await.unwrap());
+        made.push(store.create_verdict(&graph(1), &verdict("f", kind, None), false, NOW).await.unwrap());
     }
-    let other = store.create_verdict(&graph(1), &verdict("g", Kind::FalsePositive, None), NOW).await.unwrap();
+    let other = store.create_verdict(&graph(1), &verdict("g", Kind::FalsePositive, None), false, NOW).await.unwrap();
     let in_force = store.verdicts_in_force(&graph(1), &[finding("g"), finding("f"), finding("h")]).await.unwrap();
     assert_eq!(in_force.len(), 2);
     assert_eq!((in_force.get(&finding("f")), in_force.get(&finding("g"))), (made.last(), Some(&other)));
@@ -137,31 +139,31 @@ async fn the_latest_verdict_is_in_force_and_the_history_stays(fixture: Fixture) 
 
 async fn a_graph_sees_its_own_verdicts_only(fixture: Fixture) {
     let store = &fixture.store;
-    store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), NOW).await.unwrap();
+    store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), false, NOW).await.unwrap();
     assert!(store.verdicts_in_force(&graph(2), &[finding("f")]).await.unwrap().is_empty());
     assert!(store.list_verdicts(&graph(2), &finding("f"), None, 10).await.unwrap().is_empty());
     // Nor do request ids meet.
-    let other = store.create_verdict(&graph(2), &verdict("f", Kind::TruePositive, Some("r")), NOW).await.unwrap();
+    let other = store.create_verdict(&graph(2), &verdict("f", Kind::TruePositive, Some("r")), false, NOW).await.unwrap();
     assert_eq!((other.sequence, other.content.kind), (1, Kind::TruePositive));
 }
 
 async fn a_request_id_is_recorded_once_even_concurrently(fixture: Fixture) {
     let calls = (0..12).map(|number| {
         let store = fixture.store.clone();
-        tokio::spawn(async move { store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), Timestamp(NOW.0 + number)).await.unwrap() })
+        tokio::spawn(async move { store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), false, Timestamp(NOW.0 + number)).await.unwrap() })
     });
     let made: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     let recorded = fixture.store.list_verdicts(&graph(1), &finding("f"), None, 100).await.unwrap();
     assert_eq!(recorded.len(), 1);
     assert!(made.iter().all(|verdict| *verdict == recorded[0]));
-    let next = fixture.store.create_verdict(&graph(1), &verdict("f", Kind::Reopened, None), NOW).await.unwrap();
+    let next = fixture.store.create_verdict(&graph(1), &verdict("f", Kind::Reopened, None), false, NOW).await.unwrap();
     assert_eq!(next.sequence, 2, "calls that recorded nothing leave no gap");
 }
 
 async fn a_request_id_stands_for_one_verdict(fixture: Fixture) {
     let store = &fixture.store;
     let first = verdict("f", Kind::Benign, Some("r"));
-    store.create_verdict(&graph(1), &first, NOW).await.unwrap();
+    store.create_verdict(&graph(1), &first, false, NOW).await.unwrap();
     let others = [
         NewVerdict { finding: finding("g"), ..first.clone() },
         NewVerdict { kind: Kind::TruePositive, ..first.clone() },
@@ -169,7 +171,7 @@ async fn a_request_id_stands_for_one_verdict(fixture: Fixture) {
         NewVerdict { author: "arn:aws:iam::111111111111:user/bob".to_owned(), ..first.clone() },
     ];
     for other in others {
-        assert!(matches!(store.create_verdict(&graph(1), &other, NOW).await, Err(StoreError::RequestReused)));
+        assert!(matches!(store.create_verdict(&graph(1), &other, false, NOW).await, Err(StoreError::RequestReused)));
     }
     assert!(store.verdicts_in_force(&graph(1), &[finding("g")]).await.unwrap().is_empty());
     assert_eq!(store.list_verdicts(&graph(1), &finding("f"), None, 10).await.unwrap().len(), 1);
@@ -178,7 +180,7 @@ async fn a_request_id_stands_for_one_verdict(fixture: Fixture) {
 async fn concurrent_verdicts_follow_one_another(fixture: Fixture) {
     let calls = (0..20).map(|_| {
         let store = fixture.store.clone();
-        tokio::spawn(async move { store.create_verdict(&graph(1), &verdict("f", Kind::Benign, None), NOW).await.unwrap().sequence })
+        tokio::spawn(async move { store.create_verdict(&graph(1), &verdict("f", Kind::Benign, None), false, NOW).await.unwrap().sequence })
     });
     let mut sequences: Vec<_> = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).collect();
     sequences.sort_unstable();
@@ -188,7 +190,7 @@ async fn concurrent_verdicts_follow_one_another(fixture: Fixture) {
 async fn many_findings_are_asked_for_at_once(fixture: Fixture) {
     let names: Vec<_> = (0..100).map(|number| format!("finding/{number}'; --")).collect();
     for name in names.iter().step_by(2) {
-        fixture.store.create_verdict(&graph(1), &verdict(name, Kind::Benign, None), NOW).await.unwrap();
+        fixture.store.create_verdict(&graph(1), &verdict(name, Kind::Benign, None), false, NOW).await.unwrap();
     }
     let findings: Vec<_> = names.iter().map(|name| finding(name)).collect();
     let in_force = fixture.store.verdicts_in_force(&graph(1), &findings).await.unwrap();
@@ -197,12 +199,12 @@ async fn many_findings_are_asked_for_at_once(fixture: Fixture) {
 }
 
 async fn migration_is_repeatable_and_checked(fixture: Fixture) {
-    fixture.store.create_verdict(&graph(1), &verdict("f", Kind::Benign, None), NOW).await.unwrap();
+    fixture.store.create_verdict(&graph(1), &verdict("f", Kind::Benign, None), false, NOW).await.unwrap();
     SqlStore::migrate(&fixture.config).await.unwrap();
     assert_eq!(fixture.store.list_verdicts(&graph(1), &finding("f"), None, 10).await.unwrap().len(), 1);
     sqlx::any::install_default_drivers();
     let mut connection = sqlx::AnyConnection::connect(fixture.config.url.as_str()).await.unwrap();
-    connection.execute("DELETE FROM investigation_migrations WHERE version = 5").await.unwrap();
-    assert!(matches!(fixture.store.ready().await, Err(StoreError::SchemaVersion { expected: 5, found: 4 })));
-    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { expected: 5, found: 4 })));
+    connection.execute("DELETE FROM investigation_migrations WHERE version = 8").await.unwrap();
+    assert!(matches!(fixture.store.ready().await, Err(StoreError::SchemaVersion { expected: 8, found: 7 })));
+    assert!(matches!(SqlStore::open(&fixture.config).await, Err(StoreError::SchemaVersion { expected: 8, found: 7 })));
 }

@@ -10,10 +10,12 @@ use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 use super::{Store, StoreError};
 use crate::{
     config,
-    verdict::{FindingId, Kind, NewVerdict, RequestId, Verdict},
+    verdict::{Delivery, DeliveryState, FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
 
 mod investigations;
+mod outbox;
+mod suppressions;
 
 const SCHEMA: Schema = Schema {
     table: "investigation_migrations",
@@ -24,8 +26,16 @@ const SCHEMA: Schema = Schema {
         ("create investigated graphs", include_str!("../../migrations/0003_create_investigated_graphs.sql")),
         ("create investigations", include_str!("../../migrations/0004_create_investigations.sql")),
         ("create indicators", include_str!("../../migrations/0005_create_indicators.sql")),
+        ("add verdict delivery", include_str!("../../migrations/0006_add_verdict_delivery.sql")),
+        ("create outbox", include_str!("../../migrations/0007_create_outbox.sql")),
+        ("create suppressions", include_str!("../../migrations/0008_create_suppressions.sql")),
     ],
 };
+
+const COLUMNS: &str = "v.finding_id, v.sequence, v.verdict_id, v.kind, v.note, v.author, v.request_id, v.create_time, \
+     v.delivery, v.delivery_reason, v.delivery_attempts, v.delivery_time";
+/// Where a verdict's delivery stands that was never meant to be delivered.
+const NONE: &str = "NONE";
 
 /// The store in one database.
 #[derive(Debug, Clone)]
@@ -62,7 +72,7 @@ impl Store for SqlStore {
         Ok(self.0.check(&SCHEMA).await?)
     }
 
-    async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, now: Timestamp) -> Result<Verdict, StoreError> {
+    async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, deliver: bool, now: Timestamp) -> Result<Verdict, StoreError> {
         let graph_arn = graph.to_string();
         let mut transaction = self.0.begin().await?;
         if let Some(recorded) = recorded(&mut transaction, &graph_arn, verdict).await? {
@@ -77,10 +87,12 @@ impl Store for SqlStore {
         .bind(verdict.finding.as_str())
         .fetch_one(&mut *transaction)
         .await?;
-        let created = Verdict { id: uuid::Uuid::now_v7().to_string(), sequence, content: verdict.clone(), create_time: now };
+        let delivery = deliver.then(|| Delivery { state: DeliveryState::Pending, reason: String::new(), attempts: 0, time: now });
+        let created = Verdict { id: uuid::Uuid::now_v7().to_string(), sequence, content: verdict.clone(), create_time: now, delivery };
         let inserted = sqlx::query(
-            "INSERT INTO verdicts (graph_arn, finding_id, sequence, verdict_id, kind, note, author, request_id, create_time) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT (graph_arn, request_id) DO NOTHING",
+            "INSERT INTO verdicts (graph_arn, finding_id, sequence, verdict_id, kind, note, author, request_id, create_time, \
+                delivery, delivery_time) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) ON CONFLICT (graph_arn, request_id) DO NOTHING",
         )
         .bind(&graph_arn)
         .bind(verdict.finding.as_str())
@@ -91,10 +103,13 @@ impl Store for SqlStore {
         .bind(&verdict.author)
         .bind(verdict.request.as_ref().map(RequestId::as_str))
         .bind(now.0)
+        .bind(created.delivery.as_ref().map_or(NONE, |delivery| delivery.state.as_str()))
+        .bind(if deliver { now.0 } else { 0 })
         .execute(&mut *transaction)
         .await?
         .rows_affected();
         if inserted > 0 {
+            outbox::put(&mut transaction, &graph_arn, &created).await?;
             transaction.commit().await?;
             return Ok(created);
         }
@@ -110,7 +125,7 @@ impl Store for SqlStore {
         }
         let places = (2..findings.len() + 2).map(|place| format!("${place}")).collect::<Vec<_>>().join(", ");
         let statement = format!(
-            "SELECT v.finding_id, v.sequence, v.verdict_id, v.kind, v.note, v.author, v.request_id, v.create_time FROM judged_findings f \
+            "SELECT {COLUMNS} FROM judged_findings f \
              JOIN verdicts v ON v.graph_arn = f.graph_arn AND v.finding_id = f.finding_id AND v.sequence = f.latest \
              WHERE f.graph_arn = $1 AND f.finding_id IN ({places})"
         );
@@ -121,32 +136,21 @@ impl Store for SqlStore {
     }
 
     async fn list_verdicts(&self, graph: &GraphArn, finding: &FindingId, before: Option<i64>, limit: u32) -> Result<Vec<Verdict>, StoreError> {
-        sqlx::query(
-            "SELECT finding_id, sequence, verdict_id, kind, note, author, request_id, create_time FROM verdicts \
-             WHERE graph_arn = $1 AND finding_id = $2 AND sequence < $3 ORDER BY sequence DESC LIMIT $4",
-        )
-        .bind(graph.to_string())
-        .bind(finding.as_str())
-        .bind(before.unwrap_or(i64::MAX))
-        .bind(i64::from(limit))
-        .fetch_all(&self.0.pool)
-        .await?
-        .iter()
-        .map(verdict_of)
-        .collect()
+        let statement =
+            format!("SELECT {COLUMNS} FROM verdicts v WHERE v.graph_arn = $1 AND v.finding_id = $2 AND v.sequence < $3 ORDER BY v.sequence DESC LIMIT $4");
+        // Safe: only names of columns were put into the text.
+        let query = sqlx::query(AssertSqlSafe(statement)).bind(graph.to_string()).bind(finding.as_str());
+        let rows = query.bind(before.unwrap_or(i64::MAX)).bind(i64::from(limit)).fetch_all(&self.0.pool).await?;
+        rows.iter().map(verdict_of).collect()
     }
 }
 
 /// What the graph has under the verdict's request id.
 async fn recorded(connection: &mut Connection, graph_arn: &str, verdict: &NewVerdict) -> Result<Option<Verdict>, StoreError> {
     let Some(request) = &verdict.request else { return Ok(None) };
-    let row = sqlx::query(
-        "SELECT finding_id, sequence, verdict_id, kind, note, author, request_id, create_time FROM verdicts WHERE graph_arn = $1 AND request_id = $2",
-    )
-    .bind(graph_arn)
-    .bind(request.as_str())
-    .fetch_optional(connection)
-    .await?;
+    let statement = format!("SELECT {COLUMNS} FROM verdicts v WHERE v.graph_arn = $1 AND v.request_id = $2");
+    // Safe: only names of columns were put into the text.
+    let row = sqlx::query(AssertSqlSafe(statement)).bind(graph_arn).bind(request.as_str()).fetch_optional(connection).await?;
     match row.as_ref().map(verdict_of).transpose()? {
         Some(recorded) if recorded.content != *verdict => Err(StoreError::RequestReused),
         recorded => Ok(recorded),
@@ -155,19 +159,48 @@ async fn recorded(connection: &mut Connection, graph_arn: &str, verdict: &NewVer
 
 fn verdict_of(row: &AnyRow) -> Result<Verdict, StoreError> {
     let request: Option<String> = row.try_get("request_id")?;
-    let kind: String = row.try_get("kind")?;
     Ok(Verdict {
-        id: row.try_get("verdict_id")?,
-        sequence: row.try_get("sequence")?,
+        id: text(row, "verdict_id")?,
+        sequence: number(row, "sequence")?,
         content: NewVerdict {
-            finding: parsed(row.try_get("finding_id")?)?,
-            kind: Kind::from_name(&kind).ok_or_else(|| StoreError::Fault("`kind` is not a verdict's kind".into()))?,
-            note: parsed(row.try_get("note")?)?,
-            author: row.try_get("author")?,
+            finding: parsed(text(row, "finding_id")?)?,
+            kind: Kind::from_name(&text(row, "kind")?).ok_or_else(|| unknown("kind"))?,
+            note: parsed(text(row, "note")?)?,
+            author: text(row, "author")?,
             request: request.map(parsed).transpose()?,
         },
-        create_time: Timestamp(row.try_get("create_time")?),
+        create_time: Timestamp(number(row, "create_time")?),
+        delivery: delivery_of(row)?,
     })
+}
+
+fn delivery_of(row: &AnyRow) -> Result<Option<Delivery>, StoreError> {
+    let state = text(row, "delivery")?;
+    if state == NONE {
+        return Ok(None);
+    }
+    Ok(Some(Delivery {
+        state: DeliveryState::from_name(&state).ok_or_else(|| unknown("delivery"))?,
+        reason: text(row, "delivery_reason")?,
+        attempts: count(row, "delivery_attempts")?,
+        time: Timestamp(number(row, "delivery_time")?),
+    }))
+}
+
+fn unknown(column: &str) -> StoreError {
+    StoreError::Fault(format!("`{column}` is not one that is known").into())
+}
+
+fn text(row: &AnyRow, column: &str) -> Result<String, StoreError> {
+    row.try_get(column).map_err(StoreError::from)
+}
+
+fn number(row: &AnyRow, column: &str) -> Result<i64, StoreError> {
+    row.try_get(column).map_err(StoreError::from)
+}
+
+fn count(row: &AnyRow, column: &str) -> Result<u32, StoreError> {
+    Ok(u32::try_from(number(row, column)?.max(0)).unwrap_or(u32::MAX))
 }
 
 fn parsed<T>(text: String) -> Result<T, StoreError>

@@ -31,8 +31,10 @@ pub struct Told {
     pub before: HashMap<String, EntityProfile>,
     /// Records, of whomever; latest first.
     pub events: Vec<Event>,
-    /// Findings, of whomever.
+    /// Findings, in order.
     pub findings: Vec<FindingSummary>,
+    /// What findings were asked for.
+    pub listings: Vec<proto::ListFindingsRequest>,
     /// Addresses by finding.
     pub addresses: HashMap<String, String>,
     /// What calls are answered with instead.
@@ -124,6 +126,23 @@ pub fn seen(name: &str, count: u64, new: bool) -> Activity {
     Activity { name: name.to_owned(), measures: Some(Measures { successes: count, ..Measures::default() }), new_in_scope: new, ..Activity::default() }
 }
 
+/// A finding of GuardDuty, by its name, that affects a user and an address.
+pub fn finding(name: &str, severity: f64, user: &str) -> FindingSummary {
+    let entity = |kind: EntityType, id: &str| EntityKey { r#type: kind.into(), id: id.to_owned() };
+    FindingSummary {
+        id: format!("arn:aws:guardduty:us-east-1:111111111111:detector/d1/finding/{name}"),
+        r#type: "Recon:IAMUser/TorIPCaller".to_owned(),
+        product: "GuardDuty".to_owned(),
+        title: name.to_owned(),
+        severity,
+        account_id: "111111111111".to_owned(),
+        region: "us-east-1".to_owned(),
+        last_time: time(1_700_000_000_000_000),
+        entities: vec![entity(EntityType::User, user), entity(EntityType::IpAddress, "203.0.113.9")],
+        ..FindingSummary::default()
+    }
+}
+
 /// An operation in a profile.
 pub fn operation(service: &str, name: &str, count: u64, new: bool) -> Activity {
     Activity { service: format!("{service}.amazonaws.com"), ..seen(name, count, new) }
@@ -181,8 +200,21 @@ impl GraphService for FakeGraph {
 
     async fn list_findings(&self, request: Request<proto::ListFindingsRequest>) -> Result<Response<proto::ListFindingsResponse>, Status> {
         let body = self.admit(request, |body| &body.graph_arn).await?;
-        assert!(body.entity.is_some() && body.scope.is_some());
-        Ok(Response::new(proto::ListFindingsResponse { findings: self.told().findings.clone(), ..Default::default() }))
+        let mut told = self.told();
+        told.listings.push(body.clone());
+        let fits = |finding: &&FindingSummary| {
+            (body.ids.is_empty() || body.ids.contains(&finding.id))
+                && body.entity.as_ref().is_none_or(|entity| finding.entities.contains(entity))
+                && finding.r#type.starts_with(&body.type_prefix)
+                && (body.include_archived || !finding.archived)
+        };
+        // Pages of at most three, whatever is asked for.
+        let start: usize = body.page_token.parse().unwrap_or_default();
+        let size = usize::try_from(body.page_size).unwrap().clamp(1, 3);
+        let mut findings: Vec<FindingSummary> = told.findings.iter().filter(fits).skip(start).take(size + 1).cloned().collect();
+        let next_page_token = if findings.len() > size { (start + size).to_string() } else { String::new() };
+        findings.truncate(size);
+        Ok(Response::new(proto::ListFindingsResponse { findings, next_page_token }))
     }
 
     async fn list_neighbors(&self, request: Request<proto::ListNeighborsRequest>) -> Result<Response<proto::ListNeighborsResponse>, Status> {

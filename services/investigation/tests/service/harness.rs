@@ -68,6 +68,7 @@ impl World {
             store: config::Store::new(Url::parse(&database).unwrap()),
             graph: Upstream::new(self.graph.url.clone()),
             investigations: config::Investigations { look_seconds: 1, retry_seconds: 1, ..config::Investigations::default() },
+            feedback: config::Feedback { look_seconds: 1, retry_seconds: 1, ..config::Feedback::default() },
             page_token_key: None,
             server: ServerOptions { grace_seconds: 5, ..ServerOptions::default() },
             telemetry: Telemetry::default(),

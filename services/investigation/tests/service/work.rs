@@ -103,8 +103,11 @@ fn tell_attack(told: &mut Told, begin: i64) {
         event(hour(9), ANN, ("s3", "ListBuckets"), HOME),
         event(hour(-1), ANN, ("cloudtrail", "StopLogging"), HOME),
     ];
-    told.findings =
-        vec![FindingSummary { id: "finding/1".to_owned(), r#type: "UnauthorizedAccess:IAMUser/TorIPCaller".to_owned(), ..FindingSummary::default() }];
+    told.findings = vec![FindingSummary {
+        id: "finding/1".to_owned(),
+        r#type: "UnauthorizedAccess:IAMUser/TorIPCaller".to_owned(),
+        ..crate::graph::finding("1", 8.0, ANN)
+    }];
     told.addresses.insert("finding/1".to_owned(), ABROAD.to_owned());
 }
 

@@ -5,7 +5,7 @@ use gumshoe_model::{GraphArn, Severity, TimeWindow, Timestamp};
 use gumshoe_runtime::store::Connection;
 use sqlx::{Any, AssertSqlSafe, Row as _, any::AnyRow};
 
-use super::{SqlStore, parsed};
+use super::{SqlStore, number, parsed, text, unknown};
 use crate::{
     indicator::{Indicator, Kind},
     investigation::{Investigation, InvestigationId, NewInvestigation, State, Status},
@@ -18,6 +18,7 @@ const COLUMNS: &str = "investigation_id, entity_arn, scope_start, scope_end, sta
 const SEVERITIES: [Severity; 5] = [Severity::Informational, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 /// Statuses by their number in cursors.
 const STATUSES: [Status; 3] = [Status::Failed, Status::Running, Status::Successful];
+const MISSING: StoreError = StoreError::NotFound("investigation");
 /// Rows that one statement inserts.
 const ROWS_PER_STATEMENT: usize = 500;
 const MICROS_PER_MILLISECOND: i64 = 1_000;
@@ -113,7 +114,7 @@ impl Investigations for SqlStore {
     async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Investigation, StoreError> {
         let statement = format!("SELECT {COLUMNS} FROM investigations WHERE graph_arn = $1 AND investigation_id = $2");
         let row = sqlx::query(AssertSqlSafe(statement)).bind(graph.to_string()).bind(id.as_str()).fetch_optional(&self.0.pool).await?;
-        row.as_ref().ok_or(StoreError::NotFound).and_then(investigation_of)
+        row.as_ref().ok_or(MISSING).and_then(investigation_of)
     }
 
     async fn list_investigations(
@@ -180,7 +181,7 @@ impl Investigations for SqlStore {
     async fn set_state(&self, graph: &GraphArn, id: &InvestigationId, state: State) -> Result<(), StoreError> {
         let query = sqlx::query("UPDATE investigations SET state = $1 WHERE graph_arn = $2 AND investigation_id = $3").bind(state.as_str());
         let changed = query.bind(graph.to_string()).bind(id.as_str()).execute(&self.0.pool).await?.rows_affected();
-        if changed == 1 { Ok(()) } else { Err(StoreError::NotFound) }
+        if changed == 1 { Ok(()) } else { Err(MISSING) }
     }
 
     async fn list_indicators(
@@ -341,7 +342,6 @@ fn status_of(number: i64) -> Status {
 }
 
 fn investigation_of(row: &AnyRow) -> Result<Investigation, StoreError> {
-    let unknown = |column: &str| StoreError::Fault(format!("`{column}` is not one that is known").into());
     let severity = match usize::try_from(number(row, "severity")?).map_err(|_| unknown("severity"))?.checked_sub(1) {
         None => None,
         Some(index) => Some(SEVERITIES.get(index).copied().ok_or_else(|| unknown("severity"))?),
@@ -360,12 +360,4 @@ fn investigation_of(row: &AnyRow) -> Result<Investigation, StoreError> {
 fn scope_of(row: &AnyRow) -> Result<TimeWindow, StoreError> {
     let (start, end) = (number(row, "scope_start")?, number(row, "scope_end")?);
     TimeWindow::new(Timestamp(start), Timestamp(end)).map_err(|error| StoreError::Fault(Box::new(error)))
-}
-
-fn text(row: &AnyRow, column: &str) -> Result<String, StoreError> {
-    row.try_get(column).map_err(StoreError::from)
-}
-
-fn number(row: &AnyRow, column: &str) -> Result<i64, StoreError> {
-    row.try_get(column).map_err(StoreError::from)
 }
