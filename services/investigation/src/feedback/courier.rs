@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Duration};
 
 use gumshoe_model::Timestamp;
 use gumshoe_runtime::{Clock, Shutdown, status::Chain};
-use tokio::sync::Notify;
+use tokio::{sync::Notify, task::JoinSet};
 
 use super::{aws::Aws, calls};
 use crate::{
@@ -71,19 +71,22 @@ impl Courier {
     ///
     /// # Errors
     /// When verdicts are to be given back, but the system has no usable TLS.
-    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Feedback, wake: Arc<Notify>) -> Result<Self, reqwest::Error> {
+    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Feedback, wake: Arc<Notify>) -> Result<Arc<Self>, reqwest::Error> {
         let aws = config.enabled.then(|| Aws::new(config.clone())).transpose()?;
-        Ok(Self { store, graphs, aws, clock, config, name: uuid::Uuid::new_v4().to_string(), wake })
+        Ok(Arc::new(Self { store, graphs, aws, clock, config, name: uuid::Uuid::new_v4().to_string(), wake }))
     }
 
     /// Works until shutdown is requested, then gives up what is under way: it is claimed again by others.
-    pub async fn run(self, shutdown: Shutdown) {
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        // Dropped with this future, which ends them.
+        let mut running = JoinSet::new();
         let working = async {
             loop {
-                if !self.round().await {
-                    let pause = Duration::from_secs(self.config.look_seconds);
-                    // Either way there may be something to do.
-                    let _ = tokio::time::timeout(pause, self.wake.notified()).await;
+                self.fill(&mut running).await;
+                tokio::select! {
+                    () = self.wake.notified() => {}
+                    Some(_) = running.join_next() => {}
+                    () = tokio::time::sleep(Duration::from_secs(self.config.look_seconds)) => {}
                 }
             }
         };
@@ -91,33 +94,35 @@ impl Courier {
             () = shutdown.requested() => {}
             () = working => {}
         }
+        running.shutdown().await;
         if let Err(error) = self.store.give_up_errands(&self.name).await {
             tracing::warn!(error = %Chain(&error), "errands cannot be given up and will expire");
         }
     }
 
-    /// Runs some errands at the same time; whether there were any.
-    async fn round(&self) -> bool {
-        let limit = u32::try_from(self.config.parallel).unwrap_or(u32::MAX);
-        match self.store.claim_errands(&self.name, self.clock.now(), self.after(self.lease()), limit).await {
+    /// Starts as many errands as there is room for.
+    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>) {
+        let room = u32::try_from(self.config.parallel.saturating_sub(running.len())).unwrap_or(u32::MAX);
+        if room == 0 {
+            return;
+        }
+        match self.store.claim_errands(&self.name, self.clock.now(), self.after(self.lease()), room).await {
             Ok(errands) => {
-                futures::future::join_all(errands.iter().map(|errand| self.run_errand(errand))).await;
-                !errands.is_empty()
+                for errand in errands {
+                    running.spawn(Arc::clone(self).run_errand(errand));
+                }
             }
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "errands cannot be claimed");
-                false
-            }
+            Err(error) => tracing::warn!(error = %Chain(&error), "errands cannot be claimed"),
         }
     }
 
-    async fn run_errand(&self, errand: &Errand) {
+    async fn run_errand(self: Arc<Self>, errand: Errand) {
         // What takes longer would be another's already.
-        let done = match tokio::time::timeout(self.lease() * 3 / 4, self.attempt(errand)).await {
+        let done = match tokio::time::timeout(self.lease() * 3 / 4, self.attempt(&errand)).await {
             Ok(done) => done,
             Err(_) => Err(Trouble::MayPass("it took too long".to_owned())),
         };
-        if let Err(error) = self.note(errand, done).await {
+        if let Err(error) = self.note(&errand, done).await {
             let (graph, finding) = (&errand.graph, errand.verdict.content.finding.as_str());
             tracing::warn!(%graph, finding, error = %Chain(&error), "what became of an errand cannot be written down: it is run again");
         }

@@ -118,7 +118,7 @@ async fn what_the_graph_tells_apart_is_left_to_it() {
     let asked = async |request: api::SearchFindingsRequest| {
         search(&service, request).await.unwrap();
         let asked = service.world.graph.told().listings.pop().unwrap();
-        ListFindingsRequest { graph_arn: String::new(), page_size: 0, ..asked }
+        ListFindingsRequest { graph_arn: String::new(), page_size: 0, page_token: String::new(), ..asked }
     };
     let entity = Some(EntityKey { r#type: gumshoe_api::common::v1::EntityType::User.into(), id: ANN.to_owned() });
     let scope = Some(TimeRange { start_time: crate::graph::time(1_000_000), end_time: crate::graph::time(2_000_000) });

@@ -101,7 +101,7 @@ impl Outbox for SqlStore {
             let attempts = errand.attempts.saturating_sub(u32::from(!counts));
             note(&mut transaction, &graph_arn, errand, (DeliveryState::Pending, reason), attempts, now).await?;
         }
-        transaction.commit().await.map_err(StoreError::from)
+        Ok(transaction.commit().await?)
     }
 
     async fn settle_errand(&self, worker: &str, errand: &Errand, settled: &Settled, now: Timestamp) -> Result<bool, StoreError> {
