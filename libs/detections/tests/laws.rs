@@ -143,7 +143,7 @@ fn values_and_modifiers() {
         ("event.operation: putobject", true),
         ("event.port|exists: true", false),
     ] {
-        assert_eq!(matches(&rule(&format!("  selection: {{{selection}}}\n  condition: selection")), record), expected, "{selection}");
+        assert_eq!(matches(&rule(&format!("  selection:\n    {selection}\n  condition: selection")), record), expected, "{selection}");
     }
     assert!(matches(&rule("  words: ['\"bucketName\": \"Logs\"', nowhere]\n  condition: words"), record));
     assert!(matches(

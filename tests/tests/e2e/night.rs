@@ -256,7 +256,7 @@ async fn risk(client: &Client) {
 async fn commands(cli: &Cli) {
     let findings = cli.json(&["findings", "--min-severity", "high"]).await;
     assert_eq!(findings["findings"].as_array().unwrap().len(), 1, "{findings}");
-    assert_eq!(findings["findings"][0]["id"], story::FINDING);
+    assert_eq!(findings["findings"][0]["finding"]["id"], story::FINDING);
     let profile = cli.json(&["profile", "alice", "--from", "2026-01-06T22:00:00Z", "--to", "2026-01-06T23:00:00Z"]).await;
     assert_eq!(profile["profile"]["totals"]["failures"], 2, "{profile}");
     let search = cli.json(&["search", story::ATTACKER]).await;
