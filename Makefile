@@ -38,7 +38,7 @@ bench: ## Ingest side by side with DuckDB and ClickHouse (BENCH_SIZE=1GB)
 	bash tests/bench/run
 
 fuzz: ## Property tests of parsers and policies with FUZZ_CASES cases each, and libFuzzer where cargo-fuzz is installed
-	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked -p gumshoe-records -p gumshoe-iam --test laws --test documents --test decisions
+	PROPTEST_CASES=$(FUZZ_CASES) $(CARGO) test --locked -p gumshoe-records -p gumshoe-iam -p gumshoe-detections --test laws --test documents --test decisions
 	@if command -v cargo-fuzz >/dev/null; then \
 		for crate in libs/iam libs/records; do \
 			for target in $$(cd $$crate && $(CARGO) +nightly fuzz list); do \

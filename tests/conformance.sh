@@ -2,7 +2,7 @@
 # Real logs and published policy decisions against the real programs: tests/conformance.sh CORPUS
 #
 #   CORPUS/data/open              logs: every record of every file is an event, a duplicate or a dead letter
-#   CORPUS/data/open/truth.jsonl  records of known attacks, none of which may be missing
+#   CORPUS/data/open/truth.jsonl  records of known attacks, none of which may be missing, and which rules must tell
 #   CORPUS/data/darpa             a stream of edges with labelled attacks, for the statistics of bursts
 #   CORPUS/iam                    policies with the decisions that other implementations give
 #
@@ -42,6 +42,7 @@ if [ -z "${GUMSHOE:-}" ]; then
 fi
 part "every file goes in with nothing lost" "$python" tests/conformance.py "$corpus"
 part "no record of an attack is missing" "$python" tests/python/attacks.py "$corpus"
+part "rules tell attacks, and no others" "${CARGO_TARGET_DIR:-target}/debug/examples/evaluate" "$corpus"
 part "bursts in a stream of edges" "$python" tests/bench/behavior.py "$corpus"
 part "policy decisions" "${CARGO_TARGET_DIR:-target}/debug/examples/conformance" "$corpus/iam"
 

@@ -33,6 +33,8 @@ const LIBRARIES: &[(&str, &[&str])] = &[
     ("lake", &["model", "records"]),
     ("testkit", &["api", "model", "runtime"]),
 ];
+/// Arrows of tests and examples alone: rules are tried on records as ingest reads them.
+const DEV_ARROWS: &[(&str, &str)] = &[("detections", "records")];
 /// Names that say nothing.
 const EMPTY_NAMES: [&str; 6] = ["utils", "util", "helpers", "helper", "common", "manager"];
 
@@ -158,7 +160,10 @@ fn libraries_depend_only_on_what_their_place_allows() {
         for (name, kind) in &package.dependencies {
             let Some(other) = packages.get(name) else { continue };
             let fits = match other.group.as_str() {
-                "libs" => allowed.contains(&other.folder.as_str()) || (kind == "dev" && other.folder == "testkit"),
+                "libs" => {
+                    let arrow = (package.folder.as_str(), other.folder.as_str());
+                    allowed.contains(&other.folder.as_str()) || (kind == "dev" && (other.folder == "testkit" || DEV_ARROWS.contains(&arrow)))
+                }
                 _ => false,
             };
             if !fits {

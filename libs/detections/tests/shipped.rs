@@ -1,0 +1,131 @@
+//! The shipped rules: each is well-formed, and tried on records that it must and must not match.
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
+
+use std::collections::{BTreeSet, HashSet};
+
+use gumshoe_detections::{Level, Rule, RuleSet};
+use gumshoe_model::{DeadLetter, Event, RecordKind};
+use gumshoe_records::{Options, Sink, Stop, read};
+use serde_json::{Value, json};
+
+/// What all records of a kind have.
+fn common(kind: RecordKind) -> Value {
+    match kind {
+        RecordKind::CloudTrail => json!({
+            "eventVersion": "1.09", "eventTime": "2024-05-01T10:00:00Z", "eventSource": "ec2.amazonaws.com", "eventName": "DescribeNothing",
+            "awsRegion": "eu-west-1", "sourceIPAddress": "198.51.100.7", "userAgent": "aws-cli/2.15.0 Python/3.11.6", "eventType": "AwsApiCall",
+            "eventID": "3fcfb182-98f8-4744-bd45-10a395ab61cb", "recipientAccountId": "111122223333",
+            "userIdentity": {
+                "type": "IAMUser", "principalId": "AIDAEXAMPLEEXAMPLE001", "arn": "arn:aws:iam::111122223333:user/ann", "accountId": "111122223333",
+                "accessKeyId": "AKIAEXAMPLEEXAMPLE01", "userName": "ann"
+            }
+        }),
+        RecordKind::EksAudit => json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "RequestResponse", "auditID": "3fcfb182", "stage": "ResponseComplete",
+            "verb": "get", "requestURI": "/api/v1/namespaces", "user": { "username": "ann@example.com", "groups": ["system:authenticated"] },
+            "sourceIPs": ["10.0.0.7"], "userAgent": "kubectl/v1.29.0", "responseStatus": { "code": 200 },
+            "requestReceivedTimestamp": "2024-05-01T10:00:00Z", "stageTimestamp": "2024-05-01T10:00:00Z"
+        }),
+        RecordKind::GuardDuty => json!({
+            "schemaVersion": "2.0", "accountId": "111122223333", "region": "eu-west-1", "id": "f1", "type": "Recon:EC2/Portscan", "severity": 5,
+            "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d/finding/f1", "createdAt": "2024-05-01T10:00:00Z",
+            "updatedAt": "2024-05-01T10:00:00Z", "resource": { "resourceType": "Instance" }, "service": { "serviceName": "guardduty" }
+        }),
+        RecordKind::SecurityHub | RecordKind::VpcFlow => json!({}),
+    }
+}
+
+/// A case's record with the fields that it lacks, as text.
+fn whole(kind: RecordKind, record: &Value) -> String {
+    let Some(fields) = record.as_object() else { return record.as_str().unwrap().to_owned() };
+    let mut whole = common(kind);
+    for (name, value) in fields {
+        whole[name] = value.clone();
+    }
+    whole.to_string()
+}
+
+struct Each<F>(F);
+
+impl<F: FnMut(&Event<'_>)> Sink for Each<F> {
+    fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
+        (self.0)(event);
+        Ok(())
+    }
+
+    fn dead_letter(&mut self, letter: &DeadLetter<'_>) -> Result<(), Stop> {
+        panic!("{}: {}", letter.reason, letter.raw);
+    }
+}
+
+fn with_event(text: &str, mut then: impl FnMut(&Event<'_>)) {
+    let summary = read(text.as_bytes(), &Options::default(), &mut Each(|event: &Event<'_>| then(event))).unwrap();
+    assert_eq!(summary.events, 1, "{text}");
+}
+
+fn ids<'r>(rules: impl Iterator<Item = &'r std::sync::Arc<Rule>>) -> BTreeSet<&'r str> {
+    rules.map(|rule| rule.id.as_str()).collect()
+}
+
+#[test]
+fn every_rule_matches_what_it_must_and_nothing_else() {
+    let rules = RuleSet::shipped().unwrap();
+    let mut wrong = Vec::new();
+    for rule in rules.single() {
+        assert!(rule.cases.iter().any(|case| case.matches), "{}: no record that matches", rule.source);
+        assert!(rule.cases.iter().any(|case| !case.matches), "{}: no record that does not match", rule.source);
+        for case in &rule.cases {
+            with_event(&whole(rule.kind, &case.record), |event| {
+                assert_eq!(event.kind, rule.kind, "{}: {}", rule.source, case.name);
+                if rule.matches(event) != case.matches {
+                    wrong.push(format!("{}: `{}` must {}match", rule.source, case.name, if case.matches { "" } else { "not " }));
+                }
+            });
+        }
+    }
+    assert!(wrong.is_empty(), "\n  {}\n", wrong.join("\n  "));
+}
+
+#[test]
+fn the_index_finds_what_trying_every_rule_finds() {
+    let rules = RuleSet::shipped().unwrap();
+    let parts: HashSet<&str> = rules.single().map(|rule| rule.id.as_str()).collect::<HashSet<_>>().difference(&rules.iter().map(|rule| rule.id.as_str()).collect()).copied().collect();
+    let mut tried = 0;
+    for rule in rules.single() {
+        for case in &rule.cases {
+            with_event(&whole(rule.kind, &case.record), |event| {
+                let all = ids(rules.single().filter(|rule| rule.matches(event) && !parts.contains(rule.id.as_str())));
+                assert_eq!(ids(rules.matches(event)), all, "{}: {}", rule.source, case.name);
+                tried += 1;
+            });
+        }
+    }
+    assert!(tried > 400, "{tried}");
+}
+
+#[test]
+fn every_rule_says_what_it_has_to_say() {
+    let rules = RuleSet::shipped().unwrap();
+    let mut titles = HashSet::new();
+    for rule in rules.iter() {
+        let about = &rule.source;
+        assert!(titles.insert(rule.title.clone()), "{about}: the title is that of another");
+        assert!(!rule.tactics.is_empty() && !rule.techniques.is_empty(), "{about}: no tactic or technique");
+        assert!(rule.description.len() > 10 && rule.description.ends_with('.'), "{about}: no description");
+        assert!(!rule.title.ends_with('.') && rule.title.starts_with(char::is_uppercase), "{about}: {}", rule.title);
+        assert!(!rule.false_positives.is_empty(), "{about}: does not say when it is wrong");
+        assert!(!rule.only_if_new || rule.level <= Level::Medium, "{about}: what many do is not graver than medium");
+    }
+    let shipped = rules.len();
+    assert!((150..1_000).contains(&shipped), "{shipped}");
+}
+
+#[test]
+fn rules_name_behaviour_and_no_samples() {
+    for rule in RuleSet::shipped().unwrap().single() {
+        let file = std::fs::read_to_string(format!("{}/rules/{}", env!("CARGO_MANIFEST_DIR"), rule.source)).unwrap();
+        for name in ["stratus", "red-team", "christophe", "panther", "invictus", "traildiscover"] {
+            assert!(!file.to_ascii_lowercase().contains(name), "{}: {name}", rule.source);
+        }
+    }
+}
