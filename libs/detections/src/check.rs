@@ -272,11 +272,20 @@ mod tests {
         assert!(takes(&Check::Compare(Order::LessOrEqual, 22.0), Scalar::Number(22.0)) && !takes(&Check::Compare(Order::Less, 22.0), Scalar::Number(22.0)));
         assert!(takes(&Check::plain(&Value::from("2*"), Place::Whole, false).unwrap(), Scalar::Number(22.0)));
         let network = Check::Network("10.0.0.0/8".parse().unwrap());
-        assert!(takes(&network, Scalar::Text("10.9.8.7")) && takes(&network, Scalar::Text("::ffff:10.1.1.1")) && !takes(&network, Scalar::Text("ec2.amazonaws.com")));
+        assert!(
+            takes(&network, Scalar::Text("10.9.8.7"))
+                && takes(&network, Scalar::Text("::ffff:10.1.1.1"))
+                && !takes(&network, Scalar::Text("ec2.amazonaws.com"))
+        );
         let outsider = Check::Outsider(true);
-        for (value, expected) in
-            [("*", true), ("arn:aws:iam::999988887777:root", true), ("999988887777", true), ("111122223333", false), ("ec2.amazonaws.com", false), ("all", true)]
-        {
+        for (value, expected) in [
+            ("*", true),
+            ("arn:aws:iam::999988887777:root", true),
+            ("999988887777", true),
+            ("111122223333", false),
+            ("ec2.amazonaws.com", false),
+            ("all", true),
+        ] {
             assert_eq!(takes(&outsider, Scalar::Text(value)), expected, "{value}");
         }
         assert!(!outsider.takes(Scalar::Text("999988887777"), ""), "the own account is not known");

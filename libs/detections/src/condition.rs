@@ -131,7 +131,10 @@ mod tests {
         assert_eq!(parse("a or b and not c"), Ok(expected));
         assert_eq!(parse("(a or b) AND c"), Ok(Condition::And(vec![Condition::Or(vec![name("a"), name("b")]), name("c")])));
         assert_eq!(parse("not(a)"), Ok(Condition::Not(Box::new(name("a")))));
-        assert_eq!(parse("2 of sel* or all of them"), Ok(Condition::Or(vec![Condition::Of(Some(2), "sel*".to_owned()), Condition::Of(None, "them".to_owned())])));
+        assert_eq!(
+            parse("2 of sel* or all of them"),
+            Ok(Condition::Or(vec![Condition::Of(Some(2), "sel*".to_owned()), Condition::Of(None, "them".to_owned())]))
+        );
     }
 
     #[test]

@@ -38,21 +38,49 @@ fn problems_name_file_field_and_reason() {
     for (text, field, reason) in [
         (rule("  selection: {eventName: X}\n  condition: other"), "detection.condition", "there is no selection `other`"),
         (rule("  selection: {eventName: X}\n  condition: 3 of selection*"), "detection.condition", "`3 of selection*`: there are only 1"),
-        (rule(&format!("{selection}  condition: selection | count() > 5")), "detection.condition", "aggregations with `|` are not supported: use a correlation rule"),
+        (
+            rule(&format!("{selection}  condition: selection | count() > 5")),
+            "detection.condition",
+            "aggregations with `|` are not supported: use a correlation rule",
+        ),
         (rule("  selection: {eventName|has: X}\n  condition: selection"), "detection.selection.eventName|has", "`has` is not a modifier"),
         (rule("  selection: {'a.b|re': '('}\n  condition: selection"), "detection.selection.a.b|re", "not a regular expression: error: unclosed group"),
-        (rule("  selection: {'a|cidr': '10.0.0.0/99'}\n  condition: selection"), "detection.selection.a|cidr", "`10.0.0.0/99` is not a network: expected `10.0.0.0/8`"),
-        (rule("  selection: {'a|base64': x}\n  condition: selection"), "detection.selection.a|base64", "the modifier `base64` is not supported: no record here has such values"),
+        (
+            rule("  selection: {'a|cidr': '10.0.0.0/99'}\n  condition: selection"),
+            "detection.selection.a|cidr",
+            "`10.0.0.0/99` is not a network: expected `10.0.0.0/8`",
+        ),
+        (
+            rule("  selection: {'a|base64': x}\n  condition: selection"),
+            "detection.selection.a|base64",
+            "the modifier `base64` is not supported: no record here has such values",
+        ),
         (rule("  selection: {event.nothing: x}\n  condition: selection"), "detection.selection.event.nothing", "`event.nothing` is not a part of an event"),
         (rule("  selection: {'a[any]': {b|gt: x}}\n  condition: selection"), "detection.selection.a[any].b|gt", "expected a number"),
         (rule("  selection: {a: []}\n  condition: selection"), "detection.selection.a", "the list of values is empty"),
         (rule("  selection: {a: x}\n  timeframe: 5m\n  condition: selection"), "detection.timeframe", "is not supported: use a correlation rule"),
-        (format!("title: T\nid: {ID}\nlogsource: {{product: windows}}\ndetection: {{}}"), "logsource", "product `windows` and service ``: expected aws with cloudtrail, vpcflow, guardduty or securityhub, or kubernetes with audit"),
+        (
+            format!("title: T\nid: {ID}\nlogsource: {{product: windows}}\ndetection: {{}}"),
+            "logsource",
+            "product `windows` and service ``: expected aws with cloudtrail, vpcflow, guardduty or securityhub, or kubernetes with audit",
+        ),
         ("title: T\nid: 7".to_owned(), "id", "expected text"),
         ("title: T\nid: seven".to_owned(), "id", "`seven`: expected a UUID"),
-        (rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\ntags: [attack.evasion]"), "tags", "`attack.evasion` is not a tactic of ATT&CK"),
-        (rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\nlevel: urgent"), "level", "level `urgent` is not valid: expected informational, low, medium, high or critical"),
-        (rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\ngumshoe: {only_if: true}"), "gumshoe.only_if", "is not known: expected only_if_new or cases"),
+        (
+            rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\ntags: [attack.evasion]"),
+            "tags",
+            "`attack.evasion` is not a tactic of ATT&CK",
+        ),
+        (
+            rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\nlevel: urgent"),
+            "level",
+            "level `urgent` is not valid: expected informational, low, medium, high or critical",
+        ),
+        (
+            rule("  selection: {a: x}\n  condition: selection").replace("title: T", "title: T\ngumshoe: {only_if: true}"),
+            "gumshoe.only_if",
+            "is not known: expected only_if_new or cases",
+        ),
         ("- a list".to_owned(), "", "expected a map"),
         (String::new(), "", "holds no rule"),
     ] {
@@ -115,10 +143,13 @@ fn values_and_modifiers() {
         ("event.operation: putobject", true),
         ("event.port|exists: true", false),
     ] {
-        assert_eq!(matches(&rule(&format!("  selection: {{{selection}}}\n  condition: selection")), record), expected, "{selection}");
+        assert_eq!(matches(&rule(&format!("  selection:\n    {selection}\n  condition: selection")), record), expected, "{selection}");
     }
     assert!(matches(&rule("  words: ['\"bucketName\": \"Logs\"', nowhere]\n  condition: words"), record));
-    assert!(matches(&rule("  a: {eventName: X}\n  b: [{eventName: PutObject}, {eventName: Y}]\n  _c: {eventName: Z}\n  condition: 1 of them and not (a or _c)"), record));
+    assert!(matches(
+        &rule("  a: {eventName: X}\n  b: [{eventName: PutObject}, {eventName: Y}]\n  _c: {eventName: Z}\n  condition: 1 of them and not (a or _c)"),
+        record
+    ));
     assert!(!matches(&rule("  a: {requestParameters.bucketName: logs}\n  condition: a"), "not JSON"));
     let deep = format!("{}1{}", "{\"a\":".repeat(5_000), "}".repeat(5_000));
     assert!(!matches(&rule("  a: {a.a.a: 1}\n  condition: a"), &deep));
@@ -190,7 +221,9 @@ fn events_are_counted_by_group_within_the_time() {
 
 #[test]
 fn different_values_are_counted() {
-    let rules = several("  type: value_count\n  rules: [List, Get]\n  group-by: [event.actor]\n  timespan: 1h\n  condition: {field: event.operation, gte: 3}\n  generate: true\n");
+    let rules = several(
+        "  type: value_count\n  rules: [List, Get]\n  group-by: [event.actor]\n  timespan: 1h\n  condition: {field: event.operation, gte: 3}\n  generate: true\n",
+    );
     assert_eq!(rules.len(), 3);
     let calls = |operations: &[&str]| operations.iter().enumerate().map(|(id, operation)| call(id, id as i64, "ann", operation)).collect::<Vec<_>>();
     assert_eq!(told(&rules, &calls(&["ListA", "ListA", "ListA", "GetB"])), []);
@@ -215,7 +248,11 @@ fn all_of_some_rules_and_in_order() {
 #[test]
 fn what_is_wrong_with_a_correlation_is_said() {
     for (correlation, field, reason) in [
-        ("type: event_count\n  rules: [List]\n  timespan: 1m\n  condition: {lt: 3}", "correlation.condition", "expected `gte` or `gt` with a number up to 10000"),
+        (
+            "type: event_count\n  rules: [List]\n  timespan: 1m\n  condition: {lt: 3}",
+            "correlation.condition",
+            "expected `gte` or `gt` with a number up to 10000",
+        ),
         ("type: event_count\n  rules: [List]\n  timespan: soon\n  condition: {gte: 3}", "correlation.timespan", "expected a number with s, m, h or d"),
         ("type: value_count\n  rules: [List]\n  timespan: 1m\n  condition: {gte: 3}", "correlation.condition.field", "is missing, or no text"),
         ("type: sum\n  rules: [List]\n  timespan: 1m", "correlation.type", "`sum`: expected event_count, value_count, temporal or temporal_ordered"),
@@ -243,10 +280,40 @@ fn groups_of_rules_that_are_gone_are_forgotten() {
 /// Pieces of rules that make trouble when they meet.
 fn fragment() -> impl Strategy<Value = String> {
     let fixed = [
-        "title: T\n", "id: 5c7b4b0e-6f0d-4c8a-9d0e-0b8d5c1f7a01\n", "logsource: {product: aws, service: cloudtrail}\n", "detection:\n", "  selection:\n",
-        "    eventName: X\n", "    a.b|contains|all: [x, y]\n", "    a|re: '(a|b)*c'\n", "    a[any]: {b: c}\n", "  condition: selection\n",
-        "  condition: 1 of sel* and not (a or b)\n", "level: high\n", "tags: [attack.t1098]\n", "correlation: {type: temporal, rules: [x], timespan: 5m}\n", "---\n",
-        "gumshoe: {cases: [{name: n, matches: true, record: {}}]}\n", "&a", "*a", "[", "{", "}", "]", "\"", "'", ": ", "- ", "|\n", "\t", "\u{0}", "é", "9e999", "~", "!!binary x\n", "<<: *a\n",
+        "title: T\n",
+        "id: 5c7b4b0e-6f0d-4c8a-9d0e-0b8d5c1f7a01\n",
+        "logsource: {product: aws, service: cloudtrail}\n",
+        "detection:\n",
+        "  selection:\n",
+        "    eventName: X\n",
+        "    a.b|contains|all: [x, y]\n",
+        "    a|re: '(a|b)*c'\n",
+        "    a[any]: {b: c}\n",
+        "  condition: selection\n",
+        "  condition: 1 of sel* and not (a or b)\n",
+        "level: high\n",
+        "tags: [attack.t1098]\n",
+        "correlation: {type: temporal, rules: [x], timespan: 5m}\n",
+        "---\n",
+        "gumshoe: {cases: [{name: n, matches: true, record: {}}]}\n",
+        "&a",
+        "*a",
+        "[",
+        "{",
+        "}",
+        "]",
+        "\"",
+        "'",
+        ": ",
+        "- ",
+        "|\n",
+        "\t",
+        "\u{0}",
+        "é",
+        "9e999",
+        "~",
+        "!!binary x\n",
+        "<<: *a\n",
     ];
     prop_oneof![6 => proptest::sample::select(fixed.to_vec()).prop_map(str::to_owned), 1 => ".{0,12}"]
 }
