@@ -12,16 +12,11 @@ use std::{
     time::Instant,
 };
 
-use gumshoe_behavior::{
-    midas::{Midas, Settings},
-    peers::{self, Peers},
-};
+use gumshoe_behavior::midas::{Midas, Settings};
 
 /// The published detector reaches 0.984.
 const WANTED_AREA: f64 = 0.98;
 const SEEDS: u64 = 8;
-/// Minutes are numbered without gaps, so this is a day at most.
-const MINUTES_OF_DAY: u64 = 1_440;
 
 /// An edge: source, destination, minute, and whether it is an attack.
 type Edge = (u64, u64, u64, bool);
@@ -62,28 +57,6 @@ fn area(scores: &[f64], edges: &[Edge]) -> f64 {
     pairs / (attacks * below)
 }
 
-/// Pairs of source and destination on held-out days, each once a day: how well the surprise given what similar sources do tells those
-/// with an attack, and how well plain newness does.
-fn peers(edges: &[Edge]) -> (f64, f64) {
-    let days: Vec<u64> = edges.iter().map(|edge| edge.2 / MINUTES_OF_DAY).collect();
-    let half = days.get(days.len() / 2).copied().unwrap_or_default();
-    let name = |edge: &Edge| (format!("s{}", edge.0), format!("d{}", edge.1));
-    let (mut past, mut held_out) = (BTreeSet::new(), HashMap::new());
-    for (edge, day) in edges.iter().zip(&days) {
-        if *day <= half {
-            past.insert(name(edge));
-        } else {
-            *held_out.entry((*day, name(edge))).or_insert(false) |= edge.3;
-        }
-    }
-    let model = Peers::train(past.iter().map(|(source, destination)| (source.as_str(), destination.as_str())), peers::Settings::default());
-    let pairs: Vec<Edge> = held_out.values().map(|attack| (0, 0, 0, *attack)).collect();
-    let score = |of: &dyn Fn(&str, &str) -> f64| -> Vec<f64> { held_out.keys().map(|(_, (source, destination))| of(source, destination)).collect() };
-    let surprise = score(&|source, destination| model.surprise(source, destination));
-    let newness = score(&|source, destination| f64::from(u8::from(!model.knows(source, destination))));
-    (area(&surprise, &pairs), area(&newness, &pairs))
-}
-
 fn main() -> ExitCode {
     let edges = match read(io::stdin().lock()) {
         Ok(edges) if !edges.is_empty() => edges,
@@ -110,8 +83,6 @@ fn main() -> ExitCode {
     let spread = areas.iter().map(|area| format!("{area:.4}")).collect::<Vec<_>>().join(" ");
     println!("{} edges, area under the curve {area:.4} (by seed: {spread})", edges.len());
     println!("{:.2} million edges a second on one core", (edges.len() as u64 * SEEDS) as f64 / seconds / 1e6);
-    let (surprise, newness) = peers(&edges);
-    println!("pairs on held-out days: area under the curve {surprise:.4} by what similar sources do, {newness:.4} by newness");
     let passed = area >= WANTED_AREA;
     println!("{} passed, {} failed", u8::from(passed), u8::from(!passed));
     if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
