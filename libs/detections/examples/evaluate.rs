@@ -1,8 +1,8 @@
 //! Measures the shipped rules on labelled logs: `evaluate CORPUS [--all] [--benign FOLDER] [--rules FOLDER]`.
 //!
 //! `CORPUS/data/open/truth.jsonl` names scenarios with their files, labels, techniques and principals. Records go through the parser and
-//! the rules, without a baseline: everything is new. Every second scenario, by file name, is held out: rules are made and changed by
-//! what is said of the others, and how the held-out ones fare is told as numbers, unless `--all` asks for all misses.
+//! the rules, without a baseline: everything is new. Every second scenario, by file name, is held out: rules are changed by the misses
+//! of the others, and how the held-out ones fare is told as numbers alone, unless `--all` asks for all misses.
 //!
 //! - **attack**: whether its principal has a match with the right technique, or one of level high or more;
 //! - **to be alerted**: whether anything matches, and whether with the right technique;
