@@ -1,8 +1,8 @@
 //! Measures the shipped rules on labelled logs: `evaluate CORPUS [--all] [--benign FOLDER] [--rules FOLDER]`.
 //!
 //! `CORPUS/data/open/truth.jsonl` names scenarios with their files, labels, techniques and principals. Records go through the parser and
-//! the rules, without a baseline: everything is new. Every second scenario, by file name, is held out: rules are made and changed by
-//! what is said of the others, and how the held-out ones fare is told as numbers, unless `--all` asks for all misses.
+//! the rules, without a baseline: everything is new. Every second scenario, by file name, is held out: rules are changed by the misses
+//! of the others, and how the held-out ones fare is told as numbers alone, unless `--all` asks for all misses.
 //!
 //! - **attack**: whether its principal has a match with the right technique, or one of level high or more;
 //! - **to be alerted**: whether anything matches, and whether with the right technique;
@@ -31,6 +31,7 @@ use serde_json::Value;
 /// A rule that matched, and whom.
 struct Match {
     rule: Arc<Rule>,
+    level: Level,
     /// Identifiers of who acted.
     whom: BTreeSet<String>,
 }
@@ -57,10 +58,10 @@ impl Sink for Matcher<'_> {
         let entities = [&event.actor, &event.parent, &event.origin].into_iter().flatten().map(|entity| entity.id.to_string());
         let names = [&event.actor_alias, &event.actor_name, &event.account].into_iter().filter(|name| !name.is_empty()).map(|name| name.to_string());
         let whom: BTreeSet<String> = entities.chain(names).collect();
-        let several = self.correlations.observe(self.rules, event).into_iter().map(|found| found.rule);
-        let rules: Vec<Arc<Rule>> = self.rules.matches(event).map(Arc::clone).chain(several).collect();
-        self.high += u64::from(rules.iter().any(|rule| rule.level >= Level::High));
-        self.found.extend(rules.into_iter().map(|rule| Match { rule, whom: whom.clone() }));
+        let several = self.correlations.observe(self.rules, event).into_iter().map(|found| (found.rule.level, found.rule));
+        let rules: Vec<(Level, Arc<Rule>)> = self.rules.matches(event).map(|rule| (rule.level_of(event), Arc::clone(rule))).chain(several).collect();
+        self.high += u64::from(rules.iter().any(|(level, _)| *level >= Level::High));
+        self.found.extend(rules.into_iter().map(|(level, rule)| Match { rule, level, whom: whom.clone() }));
         Ok(())
     }
 
@@ -99,11 +100,11 @@ impl<'t> Scenario<'t> {
             Some(index) => {
                 let file: Value = serde_json::from_str(&text)?;
                 let log = file.pointer(&format!("/tests/{index}/log")).ok_or("a test without a log")?;
-                log.as_str().map_or_else(|| log.to_string(), str::to_owned)
+                log.as_str().map_or_else(|| timed(log).to_string(), str::to_owned)
             }
             None => text,
         };
-        Ok(text.replace("stratus-red-team", "agent"))
+        Ok(text.replace("stratus-red-team_", "agent_"))
     }
 
     fn right_technique(&self, rule: &Rule) -> bool {
@@ -119,6 +120,20 @@ impl<'t> Scenario<'t> {
         self.principals.is_empty()
             || self.principals.iter().any(|principal| found.whom.iter().any(|whom| whom == principal || whom.ends_with(&format!("/{principal}"))))
     }
+}
+
+/// A record with a time, which records made for tests may lack.
+fn timed(record: &Value) -> Value {
+    let mut record = record.clone();
+    if let Some(fields) = record.as_object_mut() {
+        let time = || Value::from("2024-05-01T10:00:00Z");
+        if fields.contains_key("eventName") {
+            fields.entry("eventTime").or_insert_with(time);
+        } else if fields.contains_key("verb") && !fields.contains_key("stageTimestamp") {
+            fields.entry("requestReceivedTimestamp").or_insert_with(time);
+        }
+    }
+    record
 }
 
 /// Counts of one group of scenarios.
@@ -192,7 +207,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
         if matches!(scenario.label, "should_not_alert" | "benign-admin") {
             benign.records += matcher.events;
             benign.high += matcher.high;
-            for found in matcher.found.iter().filter(|found| found.rule.level >= Level::High) {
+            for found in matcher.found.iter().filter(|found| found.level >= Level::High) {
                 benign.alarms.push(if held && !all { "a held-out record".to_owned() } else { format!("{}: {}", scenario.id, found.rule.source) });
             }
             continue;
@@ -201,7 +216,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
         tally.scenarios += 1;
         let of_principal: Vec<&Match> = matcher.found.iter().filter(|found| scenario.right_principal(found)).collect();
         let right = of_principal.iter().any(|found| scenario.right_technique(&found.rule));
-        let high = of_principal.iter().any(|found| found.rule.level >= Level::High);
+        let high = of_principal.iter().any(|found| found.level >= Level::High);
         let told = if scenario.label == "attack" { right || high } else { !of_principal.is_empty() };
         tally.told += u64::from(told);
         tally.right += u64::from(right || high);
@@ -219,7 +234,7 @@ fn run() -> Result<bool, Box<dyn Error>> {
             read(fs::File::open(&path)?, &Options::default(), &mut matcher)?;
             benign.records += matcher.events;
             benign.high += matcher.high;
-            let high = matcher.found.iter().filter(|found| found.rule.level >= Level::High);
+            let high = matcher.found.iter().filter(|found| found.level >= Level::High);
             benign.alarms.extend(high.map(|found| format!("{}: {}", path.display(), found.rule.source)));
         }
     }

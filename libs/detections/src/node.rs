@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     check::{Check, Text, with_text},
-    field::{Field, Path},
+    field::{Field, Path, Slot},
     view::{Scalar, View},
 };
 
@@ -59,6 +59,19 @@ impl Node {
     pub(crate) fn any(mut nodes: Vec<Self>) -> Self {
         nodes.sort_by_key(Self::cost);
         Self::Any(nodes)
+    }
+
+    /// Whether a part of the event is asked for anywhere.
+    pub(crate) fn asks_for(&self, slot: Slot) -> bool {
+        let wanted = Field::Slot(slot);
+        match self {
+            Self::All(nodes) | Self::Any(nodes) | Self::Some(_, nodes) => nodes.iter().any(|node| node.asks_for(slot)),
+            Self::Not(node) | Self::Element(_, node) => node.asks_for(slot),
+            Self::Selection(node) => node.asks_for(slot),
+            Self::Field(test) => test.field == wanted,
+            Self::Same(left, right) => *left == wanted || *right == wanted,
+            Self::Keyword(_) => false,
+        }
     }
 
     fn cost(&self) -> u32 {

@@ -8,6 +8,7 @@ use serde_json::{Map, Value};
 use crate::{
     condition::{self, Condition},
     correlation::{Correlation, Pattern},
+    field::Slot,
     node::Node,
     rule::{Case, Level, Rule, Tactic, Technique},
     selection,
@@ -157,6 +158,7 @@ fn rule(file: &str, map: &Map<String, Value>) -> Found<Parsed> {
         only_if_new: truth(&own, "only_if_new").or_else(|reason| wrong("gumshoe.only_if_new", reason))?,
         cases: cases(&own)?,
         node: Node::Any(Vec::new()),
+        asks_for_errors: true,
     };
     if let Some(correlation) = map.get("correlation") {
         if map.contains_key("detection") {
@@ -168,6 +170,7 @@ fn rule(file: &str, map: &Map<String, Value>) -> Found<Parsed> {
     rule.kind = kind(map)?;
     let Some(detection) = map.get("detection").and_then(Value::as_object) else { return wrong("detection", "is missing, or no map") };
     rule.node = detect(rule.kind, detection)?;
+    rule.asks_for_errors = rule.node.asks_for(Slot::Error);
     Ok(Parsed::Rule(Box::new(rule)))
 }
 

@@ -41,6 +41,16 @@ impl Level {
         }
     }
 
+    /// The one below; the lowest has none.
+    fn lower(self) -> Self {
+        match self {
+            Self::Critical => Self::High,
+            Self::High => Self::Medium,
+            Self::Medium => Self::Low,
+            Self::Low | Self::Informational => Self::Informational,
+        }
+    }
+
     /// What a match adds to an entity's risk, as a fact's score from 0 to 100.
     #[must_use]
     pub fn score(self) -> f64 {
@@ -221,9 +231,18 @@ pub struct Rule {
     pub cases: Vec<Case>,
     /// What it matches.
     pub(crate) node: Node,
+    /// Whether it asks how the call ended.
+    pub(crate) asks_for_errors: bool,
 }
 
 impl Rule {
+    /// How much a match with this event matters: its level, or one less if the call failed. What failed is an attempt; a rule that asks
+    /// for errors itself is about nothing else.
+    #[must_use]
+    pub fn level_of(&self, event: &Event<'_>) -> Level {
+        if event.error.is_empty() || self.asks_for_errors { self.level } else { self.level.lower() }
+    }
+
     /// Whether an event matches. For many rules see [`RuleSet::matches`](crate::RuleSet::matches).
     #[must_use]
     pub fn matches(&self, event: &Event<'_>) -> bool {

@@ -87,6 +87,26 @@ fn every_rule_matches_what_it_must_and_nothing_else() {
 }
 
 #[test]
+fn attempts_count_a_level_lower() {
+    let rules = RuleSet::shipped().unwrap();
+    for (record, level) in [
+        (json!({ "eventSource": "cloudtrail.amazonaws.com", "eventName": "StopLogging" }), Level::High),
+        (json!({ "eventSource": "cloudtrail.amazonaws.com", "eventName": "StopLogging", "errorCode": "AccessDenied" }), Level::Medium),
+        (
+            json!({
+                "eventSource": "signin.amazonaws.com", "eventName": "ConsoleLogin", "errorMessage": "Failed authentication",
+                "responseElements": { "ConsoleLogin": "Failure" }, "userIdentity": { "type": "Root", "arn": "arn:aws:iam::111122223333:root" }
+            }),
+            Level::High,
+        ),
+    ] {
+        with_event(&whole(RecordKind::CloudTrail, &record), |event| {
+            assert_eq!(rules.matches(event).map(|rule| rule.level_of(event)).max(), Some(level), "{record}");
+        });
+    }
+}
+
+#[test]
 fn the_index_finds_what_trying_every_rule_finds() {
     let rules = RuleSet::shipped().unwrap();
     let parts: HashSet<&str> =
