@@ -91,7 +91,7 @@ struct Options {
 #[derive(Clone)]
 enum Work {
     Hello,
-    Risk { graph: String, entities: Arc<Vec<gumshoe_api::common::v1::EntityKey>>, credentials: Credentials },
+    Risk { graph: String, entities: Arc<Vec<gumshoe_api::common::v1::EntityKey>>, credentials: Box<Credentials> },
 }
 
 #[derive(Clone)]
@@ -114,7 +114,7 @@ impl Work {
             Self::Risk { graph, entities, credentials } => {
                 let entity = entities.get(number % entities.len()).cloned();
                 let mut request = Request::new(GetRiskRequest { graph_arn: graph.clone(), entity, time: None });
-                match credentials {
+                match &**credentials {
                     Credentials::Bearer(token) => request.metadata_mut().insert("authorization", token.clone()),
                     Credentials::Key { signer, caller } => {
                         let token = signer.header("graph", caller).unwrap();
@@ -196,7 +196,7 @@ async fn main() {
                     Credentials::Key { signer, caller: caller.with_graph(graph.parse().unwrap()) }
                 }
             };
-            Work::Risk { graph: (*graph).to_owned(), entities: Arc::new(entities), credentials }
+            Work::Risk { graph: (*graph).to_owned(), entities: Arc::new(entities), credentials: Box::new(credentials) }
         }
         _ => panic!("what to do? see the first lines of tests/load/main.rs"),
     };

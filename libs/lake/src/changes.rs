@@ -85,12 +85,15 @@ pub enum Change {
     Unknown,
 }
 
+/// Says of rows which are wanted.
+pub type Test = Box<dyn FnMut(&RecordBatch) -> Result<BooleanArray, ArrowError> + Send>;
+
 /// Which rows are wanted: columns of text, and what their values must be.
 pub struct Wanted {
     /// The columns that `test` looks at.
     pub columns: &'static [&'static str],
     /// For a batch of these columns, which rows are wanted.
-    pub test: Box<dyn FnMut(&RecordBatch) -> Result<BooleanArray, ArrowError> + Send>,
+    pub test: Test,
 }
 
 impl GraphLake {

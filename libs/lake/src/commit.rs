@@ -85,7 +85,7 @@ impl Claims for Alone {
 /// A file of events that another process committed.
 #[derive(Debug)]
 pub(crate) enum Foreign {
-    File(Add),
+    File(Box<Add>),
     /// The log does not say any more which.
     Forgotten,
 }
@@ -343,7 +343,7 @@ impl GraphLake {
                 && !is_ours
                 && let Some(foreign) = self.foreign().as_mut()
             {
-                foreign.extend(files.into_iter().map(Foreign::File));
+                foreign.extend(files.into_iter().map(|file| Foreign::File(Box::new(file))));
             }
             self.note_batches(table, batches);
         }

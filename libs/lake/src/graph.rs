@@ -71,6 +71,9 @@ pub struct Snapshot {
     pub session: SessionContext,
 }
 
+/// Of each table its Delta version and what queries see.
+type Providers = BTreeMap<Table, (u64, Arc<dyn TableProvider>)>;
+
 /// The tables of one graph.
 pub struct GraphLake {
     arn: GraphArn,
@@ -82,7 +85,7 @@ pub struct GraphLake {
     pub(crate) maintaining: Mutex<()>,
     closed: AtomicBool,
     /// What queries see, each table with its Delta version.
-    providers: RwLock<BTreeMap<Table, (u64, Arc<dyn TableProvider>)>>,
+    providers: RwLock<Providers>,
     pub(crate) reading: Reading,
     version: AtomicU64,
     pub(crate) committed: RwLock<HashMap<u128, BatchCounts>>,

@@ -1,5 +1,5 @@
 //! A column written by numbers is read as texts, and its pages, statistics and filter say what is in it.
-#![expect(clippy::indexing_slicing, reason = "in a test, a panic is the message")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "in a test, a panic is the message")]
 
 use std::sync::Arc;
 

@@ -78,6 +78,7 @@ pub(crate) enum Name {
 
 /// A profile's content.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are digests")]
 pub(crate) enum Value {
     Digest(Digest),
     Days(Days),

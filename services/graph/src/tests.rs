@@ -392,7 +392,8 @@ async fn an_entitys_rows_are_summed_up_oldest_first() {
     let folder = tempfile::tempdir().unwrap();
     let lake = lake_of(folder.path(), 64 << 20, Vec::new()).await;
     // Name, alias, account, and days of the first and the last record.
-    let commits: [&[(&str, &str, &str, i64, i64)]; 3] =
+    type Row = (&'static str, &'static str, &'static str, i64, i64);
+    let commits: [&[Row]; 3] =
         [&[("old", "a", "1", 3, 5), ("", "b", "", 4, 9)], &[("new", "", "2", 6, 8), ("old", "a", "1", 1, 2)], &[("old", "a", "1", 2, 7)]];
     for (number, given) in commits.into_iter().enumerate() {
         let texts = |text: &dyn Fn(usize) -> String| std::sync::Arc::new(StringArray::from_iter_values((0..given.len()).map(text))) as ArrayRef;

@@ -1,6 +1,6 @@
 //! Investigation as its callers see it: the real server on a free port, over SQLite, with a graph service and an AWS of the test's
 //! own.
-#![expect(clippy::unwrap_used, reason = "tests")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "service/aws.rs"]
 mod aws;

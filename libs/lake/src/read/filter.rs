@@ -85,10 +85,10 @@ impl Filter {
         let Some(row_group) = metadata.row_groups().get(group) else { return Vec::new() };
         let rows = usize::try_from(row_group.num_rows()).unwrap_or_default();
         if self.columns.is_empty() {
-            return vec![0..rows];
+            return std::iter::once(0..rows).collect();
         }
         let pages = |names: &[&str]| names.iter().map(|name| Pages::of(metadata, row_group, group, name)).collect::<Option<Vec<_>>>();
-        let Some(keys) = pages(self.columns) else { return vec![0..rows] };
+        let Some(keys) = pages(self.columns) else { return std::iter::once(0..rows).collect() };
         let since = self.since.as_ref().and_then(|(columns, least)| Some((pages(columns)?, least)));
         // Where a page of any of these columns begins: they end at the same rows, but where values are very long.
         let all = || keys.iter().chain(since.iter().flat_map(|(pages, _)| pages));

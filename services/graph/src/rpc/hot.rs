@@ -10,6 +10,7 @@ use crate::hot::digest::{Digest, Hourly, Seen, Values};
 /// A digest that is complete up to `versions`.
 pub(crate) fn encode(entity: &EntityKey, digest: &Digest, versions: &Versions) -> Vec<u8> {
     let hour = |(hour, sum): (&i64, &Hourly)| proto::HotHour { hour: *hour, count: sum.count, errors: sum.errors, last_time: sum.last };
+    #[expect(clippy::borrowed_box, reason = "items of the map as they are")]
     let value = |(value, seen): (&Box<str>, &Seen)| proto::HotValue {
         value: value.to_string(),
         hour_before: seen.before,

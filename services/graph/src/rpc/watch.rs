@@ -54,11 +54,14 @@ impl Which {
     }
 }
 
+/// Source, description, evidence and time of a part.
+type Fact = (String, String, Vec<String>, Option<(i64, i32)>);
+
 /// What of a risk makes it another one: all but how far it has faded.
 #[derive(PartialEq, Eq)]
 struct Face {
     level: String,
-    facts: BTreeSet<(String, String, Vec<String>, Option<(i64, i32)>)>,
+    facts: BTreeSet<Fact>,
 }
 
 impl Face {

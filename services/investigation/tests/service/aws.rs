@@ -96,7 +96,7 @@ fn signed(headers: &HeaderMap) -> (String, String, String) {
 async fn answer(State(fake): State<FakeAws>, method: Method, uri: Uri, headers: HeaderMap, body: Bytes) -> Response {
     let scope = signed(&headers);
     if scope.2 == "sts" {
-        return assume_role(&String::from_utf8(body.to_vec()).unwrap()).into_response();
+        return assume_role(std::str::from_utf8(&body).unwrap()).into_response();
     }
     assert_eq!(headers["content-type"], "application/json");
     // A session's token comes with its key.
