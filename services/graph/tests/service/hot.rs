@@ -101,8 +101,11 @@ async fn a_commit_is_seen_as_soon_as_it_is_acknowledged() {
     fixture.stop().await;
 }
 
+/// Id, calls if it has any, and findings.
+type Batch = (String, Option<Vec<Value>>, Vec<Value>);
+
 /// Batches of calls and findings of the last 50 days, and who they are about.
-fn batches(dice: &mut Dice, count: usize) -> (Vec<(String, Option<Vec<Value>>, Vec<Value>)>, Vec<String>) {
+fn batches(dice: &mut Dice, count: usize) -> (Vec<Batch>, Vec<String>) {
     let hours = [0.1, 3.0, 20.0, 23.9, 24.6, 30.0, 200.0, 700.0, 1_000.0, 1_079.0, 1_090.0, 1_104.0, 1_150.0];
     let users = ["alice", "bob", "carol"];
     let mut number = 0;
