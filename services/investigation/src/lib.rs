@@ -7,7 +7,8 @@
 //! | [`feedback`] | giving verdicts back to the products that reported the findings |
 //! | [`suppression`] | what false positives teach: which findings are left out of listings |
 //! | [`investigation`] | investigations and their rules |
-//! | [`worker`] | working them off in the background, by several replicas |
+//! | [`worker`] | working them off in the background |
+//! | [`claims`] | work in the background that replicas share by leases |
 //! | [`evidence`], [`facts`] | what the graph knows of a subject, and how it is asked |
 //! | [`detectors`] | from these facts to indicators |
 //! | [`techniques`] | operations of AWS and the techniques of MITRE ATT&CK that they can be |
@@ -23,6 +24,7 @@ use gumshoe_runtime::{Listener, PageTokens, PrincipalChannel, Server, Shutdown, 
 use secrecy::ExposeSecret as _;
 use tokio::sync::Notify;
 
+pub mod claims;
 pub mod config;
 pub mod detectors;
 pub mod error;
@@ -88,7 +90,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         served
     };
     // In one future, so that who drops it ends all.
-    let (served, (), ()) = tokio::join!(serving, worker.run(shutdown.clone()), courier.run(shutdown.clone()));
+    let (served, (), ()) = tokio::join!(serving, claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()));
     store.close().await;
     Ok(served?)
 }

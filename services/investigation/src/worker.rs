@@ -5,11 +5,13 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use gumshoe_model::Timestamp;
-use gumshoe_runtime::{Clock, Shutdown, status::Chain};
-use tokio::{sync::Notify, task::JoinSet};
+use gumshoe_runtime::{Clock, status::Chain};
+use tokio::sync::Notify;
 
 use crate::{
+    claims::Work,
     config::Investigations,
     detectors,
     error::GraphError,
@@ -35,54 +37,27 @@ pub struct Worker {
     wake: Arc<Notify>,
 }
 
-impl Worker {
-    /// Works off what is in `store`, with what `graphs` say.
-    #[must_use]
-    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Investigations, wake: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { store, graphs, clock, config, name: uuid::Uuid::new_v4().to_string(), wake })
+#[async_trait]
+impl Work for Worker {
+    type Claimed = Claimed;
+    const PIECES: &'static str = "investigations";
+
+    fn parallel(&self) -> usize {
+        self.config.parallel
     }
 
-    /// Works until shutdown is requested, then gives up what is under way: it is claimed again by others.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        // Dropped with this future, which ends them.
-        let mut running = JoinSet::new();
-        let working = async {
-            loop {
-                self.fill(&mut running).await;
-                tokio::select! {
-                    () = self.wake.notified() => {}
-                    Some(_) = running.join_next() => {}
-                    () = tokio::time::sleep(Duration::from_secs(self.config.look_seconds)) => {}
-                }
-            }
-        };
-        tokio::select! {
-            () = shutdown.requested() => {}
-            () = working => {}
-        }
-        running.shutdown().await;
-        if let Err(error) = self.store.give_up(&self.name).await {
-            tracing::warn!(error = %Chain(&error), "claims cannot be given up and will expire");
-        }
+    fn look_interval(&self) -> Duration {
+        Duration::from_secs(self.config.look_seconds)
     }
 
-    /// Starts as much work as there is room for.
-    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>) {
-        let room = u32::try_from(self.config.parallel.saturating_sub(running.len())).unwrap_or(u32::MAX);
-        if room == 0 {
-            return;
-        }
-        match self.store.claim(&self.name, self.clock.now(), self.after(self.lease()), room).await {
-            Ok(claimed) => {
-                for claimed in claimed {
-                    running.spawn(Arc::clone(self).work(claimed));
-                }
-            }
-            Err(error) => tracing::warn!(error = %Chain(&error), "investigations cannot be claimed"),
-        }
+    fn wake(&self) -> &Notify {
+        &self.wake
     }
 
-    /// Works one investigation off.
+    async fn claim(&self, limit: u32) -> Result<Vec<Claimed>, StoreError> {
+        self.store.claim(&self.name, self.clock.now(), self.after(self.lease()), limit).await
+    }
+
     async fn work(self: Arc<Self>, claimed: Claimed) {
         let (graph, id) = (&claimed.graph, &claimed.id);
         let found = tokio::select! {
@@ -99,6 +74,18 @@ impl Worker {
         if let Err(error) = noted {
             tracing::warn!(%graph, %id, error = %Chain(&error), "how an investigation ended cannot be written down: it is done again");
         }
+    }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        self.store.give_up(&self.name).await
+    }
+}
+
+impl Worker {
+    /// Works off what is in `store`, with what `graphs` say.
+    #[must_use]
+    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Investigations, wake: Arc<Notify>) -> Arc<Self> {
+        Arc::new(Self { store, graphs, clock, config, name: uuid::Uuid::new_v4().to_string(), wake })
     }
 
     async fn investigate(&self, claimed: &Claimed) -> Result<Vec<Indicator>, GraphError> {

@@ -5,12 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use gumshoe_model::Timestamp;
-use gumshoe_runtime::{Clock, Shutdown, status::Chain};
-use tokio::{sync::Notify, task::JoinSet};
+use gumshoe_runtime::{Clock, status::Chain};
+use tokio::sync::Notify;
 
 use super::{aws::Aws, calls};
 use crate::{
+    claims::Work,
     config::Feedback,
     error::GraphError,
     finding::Finding,
@@ -66,57 +68,28 @@ impl From<GraphError> for Trouble {
     }
 }
 
-impl Courier {
-    /// Runs what is in the outbox of `store`, with what `graphs` say of findings.
-    ///
-    /// # Errors
-    /// When verdicts are to be given back, but the system has no usable TLS.
-    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Feedback, wake: Arc<Notify>) -> Result<Arc<Self>, reqwest::Error> {
-        let aws = config.enabled.then(|| Aws::new(config.clone())).transpose()?;
-        Ok(Arc::new(Self { store, graphs, aws, clock, config, name: uuid::Uuid::new_v4().to_string(), wake }))
+#[async_trait]
+impl Work for Courier {
+    type Claimed = Errand;
+    const PIECES: &'static str = "errands";
+
+    fn parallel(&self) -> usize {
+        self.config.parallel
     }
 
-    /// Works until shutdown is requested, then gives up what is under way: it is claimed again by others.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
-        // Dropped with this future, which ends them.
-        let mut running = JoinSet::new();
-        let working = async {
-            loop {
-                self.fill(&mut running).await;
-                tokio::select! {
-                    () = self.wake.notified() => {}
-                    Some(_) = running.join_next() => {}
-                    () = tokio::time::sleep(Duration::from_secs(self.config.look_seconds)) => {}
-                }
-            }
-        };
-        tokio::select! {
-            () = shutdown.requested() => {}
-            () = working => {}
-        }
-        running.shutdown().await;
-        if let Err(error) = self.store.give_up_errands(&self.name).await {
-            tracing::warn!(error = %Chain(&error), "errands cannot be given up and will expire");
-        }
+    fn look_interval(&self) -> Duration {
+        Duration::from_secs(self.config.look_seconds)
     }
 
-    /// Starts as many errands as there is room for.
-    async fn fill(self: &Arc<Self>, running: &mut JoinSet<()>) {
-        let room = u32::try_from(self.config.parallel.saturating_sub(running.len())).unwrap_or(u32::MAX);
-        if room == 0 {
-            return;
-        }
-        match self.store.claim_errands(&self.name, self.clock.now(), self.after(self.lease()), room).await {
-            Ok(errands) => {
-                for errand in errands {
-                    running.spawn(Arc::clone(self).run_errand(errand));
-                }
-            }
-            Err(error) => tracing::warn!(error = %Chain(&error), "errands cannot be claimed"),
-        }
+    fn wake(&self) -> &Notify {
+        &self.wake
     }
 
-    async fn run_errand(self: Arc<Self>, errand: Errand) {
+    async fn claim(&self, limit: u32) -> Result<Vec<Errand>, StoreError> {
+        self.store.claim_errands(&self.name, self.clock.now(), self.after(self.lease()), limit).await
+    }
+
+    async fn work(self: Arc<Self>, errand: Errand) {
         // What takes longer would be another's already.
         let done = match tokio::time::timeout(self.lease() * 3 / 4, self.attempt(&errand)).await {
             Ok(done) => done,
@@ -126,6 +99,21 @@ impl Courier {
             let (graph, finding) = (&errand.graph, errand.verdict.content.finding.as_str());
             tracing::warn!(%graph, finding, error = %Chain(&error), "what became of an errand cannot be written down: it is run again");
         }
+    }
+
+    async fn give_up(&self) -> Result<(), StoreError> {
+        self.store.give_up_errands(&self.name).await
+    }
+}
+
+impl Courier {
+    /// Runs what is in the outbox of `store`, with what `graphs` say of findings.
+    ///
+    /// # Errors
+    /// When verdicts are to be given back, but the system has no usable TLS.
+    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Feedback, wake: Arc<Notify>) -> Result<Arc<Self>, reqwest::Error> {
+        let aws = config.enabled.then(|| Aws::new(config.clone())).transpose()?;
+        Ok(Arc::new(Self { store, graphs, aws, clock, config, name: uuid::Uuid::new_v4().to_string(), wake }))
     }
 
     async fn attempt(&self, errand: &Errand) -> Result<Settled, Trouble> {

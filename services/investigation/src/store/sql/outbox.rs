@@ -3,7 +3,7 @@
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_runtime::store::Connection;
-use sqlx::AssertSqlSafe;
+use sqlx::{Any, AssertSqlSafe, any::AnyArguments, query::Query};
 
 use super::{COLUMNS, SqlStore, count, number, parsed, suppressions, text, verdict_of};
 use crate::{
@@ -82,19 +82,10 @@ impl Outbox for SqlStore {
     async fn postpone_errand(&self, worker: &str, errand: &Errand, next_try: Timestamp, reason: &str, counts: bool, now: Timestamp) -> Result<(), StoreError> {
         let graph_arn = errand.graph.to_string();
         let mut transaction = self.0.begin().await?;
-        let postponed = sqlx::query(
-            "UPDATE outbox SET worker = '', lease_expires = 0, next_try = $1, attempts = attempts - $2 \
-             WHERE graph_arn = $3 AND finding_id = $4 AND worker = $5 AND sequence = $6",
-        )
-        .bind(next_try.0)
-        .bind(i64::from(!counts))
-        .bind(&graph_arn)
-        .bind(errand.verdict.content.finding.as_str())
-        .bind(worker)
-        .bind(errand.verdict.sequence)
-        .execute(&mut *transaction)
-        .await?
-        .rows_affected();
+        let statement = "UPDATE outbox SET worker = '', lease_expires = 0, next_try = $5, attempts = attempts - $6 \
+                         WHERE graph_arn = $1 AND finding_id = $2 AND worker = $3 AND sequence = $4";
+        let query = held(statement, &graph_arn, worker, errand).bind(next_try.0).bind(i64::from(!counts));
+        let postponed = query.execute(&mut *transaction).await?.rows_affected();
         if postponed == 0 {
             release(&mut transaction, &graph_arn, worker, errand).await?;
         } else {
@@ -107,14 +98,8 @@ impl Outbox for SqlStore {
     async fn settle_errand(&self, worker: &str, errand: &Errand, settled: &Settled, now: Timestamp) -> Result<bool, StoreError> {
         let graph_arn = errand.graph.to_string();
         let mut transaction = self.0.begin().await?;
-        let ended = sqlx::query("DELETE FROM outbox WHERE graph_arn = $1 AND finding_id = $2 AND worker = $3 AND sequence = $4")
-            .bind(&graph_arn)
-            .bind(errand.verdict.content.finding.as_str())
-            .bind(worker)
-            .bind(errand.verdict.sequence)
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
+        let statement = "DELETE FROM outbox WHERE graph_arn = $1 AND finding_id = $2 AND worker = $3 AND sequence = $4";
+        let ended = held(statement, &graph_arn, worker, errand).execute(&mut *transaction).await?.rows_affected();
         if ended == 0 {
             release(&mut transaction, &graph_arn, worker, errand).await?;
         } else {
@@ -143,18 +128,17 @@ impl Outbox for SqlStore {
         let graph_arn = errand.graph.to_string();
         let mut transaction = self.0.begin().await?;
         // Takes the errand's row, so that a later verdict comes before or after, and not between.
-        let held = sqlx::query("UPDATE outbox SET lease_expires = lease_expires WHERE graph_arn = $1 AND finding_id = $2 AND worker = $3 AND sequence = $4")
-            .bind(&graph_arn)
-            .bind(errand.verdict.content.finding.as_str())
-            .bind(worker)
-            .bind(errand.verdict.sequence)
-            .execute(&mut *transaction)
-            .await?
-            .rows_affected();
-        let inserted = held > 0 && suppressions::insert(&mut transaction, &graph_arn, &errand.verdict, proposed, now).await?;
+        let statement = "UPDATE outbox SET lease_expires = lease_expires WHERE graph_arn = $1 AND finding_id = $2 AND worker = $3 AND sequence = $4";
+        let taken = held(statement, &graph_arn, worker, errand).execute(&mut *transaction).await?.rows_affected();
+        let inserted = taken > 0 && suppressions::insert(&mut transaction, &graph_arn, &errand.verdict, proposed, now).await?;
         transaction.commit().await?;
         Ok(inserted)
     }
+}
+
+/// A statement on an errand's row for as long as the worker has it: its first four parameters.
+fn held<'q>(statement: &'static str, graph_arn: &'q str, worker: &'q str, errand: &'q Errand) -> Query<'q, Any, AnyArguments> {
+    sqlx::query(statement).bind(graph_arn).bind(errand.verdict.content.finding.as_str()).bind(worker).bind(errand.verdict.sequence)
 }
 
 /// Gives the errand back that the worker has had for an earlier verdict.
