@@ -3,7 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     sync::{
-        Arc, RwLock,
+        Arc, OnceLock, RwLock,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Instant,
@@ -13,7 +13,7 @@ use arrow::{array::AsArray, record_batch::RecordBatch};
 use datafusion::{
     catalog::TableProvider,
     common::{ParamValues, ScalarValue},
-    execution::{SendableRecordBatchStream, memory_pool::MemoryConsumer, runtime_env::RuntimeEnv},
+    execution::{SendableRecordBatchStream, SessionState, memory_pool::MemoryConsumer, runtime_env::RuntimeEnv},
     prelude::{SessionConfig, SessionContext},
 };
 use deltalake::{
@@ -86,6 +86,8 @@ pub struct GraphLake {
     closed: AtomicBool,
     /// What queries see, each table with its Delta version.
     providers: RwLock<Providers>,
+    /// What providers are made with, once for all: making it costs more than a provider.
+    planning: OnceLock<Arc<SessionState>>,
     pub(crate) reading: Reading,
     version: AtomicU64,
     pub(crate) committed: RwLock<HashMap<u128, BatchCounts>>,
@@ -117,6 +119,7 @@ impl GraphLake {
             maintaining: Mutex::default(),
             closed: AtomicBool::new(false),
             providers: RwLock::default(),
+            planning: OnceLock::new(),
             reading: Reading::new(arn.id(), footers, stores),
             version: AtomicU64::new(0),
             committed: RwLock::default(),
@@ -306,7 +309,7 @@ impl GraphLake {
     pub(crate) async fn publish_table(&self, table: Table, delta: &DeltaTable) -> Result<(), LakeError> {
         let state = delta.snapshot()?;
         let provider = TableProviderBuilder::default()
-            .with_session(Arc::new(self.empty_session().state()))
+            .with_session(Arc::clone(self.planning.get_or_init(|| Arc::new(self.empty_session().state()))))
             .with_log_store(delta.log_store())
             .with_eager_snapshot(state.snapshot().clone())
             .build()

@@ -115,7 +115,6 @@ impl GraphLake {
                             runs.push(Run { files, merged: true });
                         }
                         Err(error @ (LakeError::Superseded | LakeError::Removed)) => {
-                            self.publish().await?;
                             return Err(error);
                         }
                         Err(error) => {
@@ -125,9 +124,6 @@ impl GraphLake {
                     }
                 }
             }
-        }
-        if done.merges > 0 {
-            self.publish().await?;
         }
         failure.map_or(Ok(done), Err)
     }
@@ -146,9 +142,6 @@ impl GraphLake {
                 days.extend(old.iter().filter_map(|file| file.day));
                 files += old.len();
             }
-        }
-        if files > 0 {
-            self.publish().await?;
         }
         Ok(Expired { days: count(days.len()), files: count(files) })
     }
@@ -175,9 +168,6 @@ impl GraphLake {
             let removed: Vec<File> = runs.into_iter().flat_map(|run| run.files).collect();
             self.replace(table, &removed, &added, Change::Retention, fence).await?;
             done.files += count(removed.len());
-        }
-        if done.files > 0 {
-            self.publish().await?;
         }
         Ok(done)
     }
