@@ -23,6 +23,9 @@ pub struct Config {
     /// How the tables of graphs are kept readable.
     #[serde(default)]
     pub maintenance: Maintenance,
+    /// How the graphs are swept for what is unusual.
+    #[serde(default)]
+    pub sweep: Sweep,
     /// Answers kept hot.
     #[serde(default)]
     pub profiles: Profiles,
@@ -115,6 +118,47 @@ impl Maintenance {
     }
 }
 
+/// The sweep: hours that are complete are looked at for what is unusual, and findings are made of it. All fields have defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sweep {
+    /// Whether this process does it by itself. Default true; of several replicas at least one should.
+    pub enabled: bool,
+    /// The pause between two rounds through the graphs, in seconds. Default 300.
+    pub interval_seconds: u64,
+    /// How long after its end an hour counts as complete, in minutes, so that late logs are in; at most 10,080, a week. Default 120.
+    pub lateness_minutes: u32,
+    /// How many days before its latest record the sweep of a graph begins, 1 to 365. Default 45.
+    pub first_days: u32,
+    /// Alerts an hour that a graph gets, about; what is less unusual is archived at once. 0 to 1,000. Default 1.
+    pub alerts_per_hour: f64,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self { enabled: true, interval_seconds: 300, lateness_minutes: 120, first_days: 45, alerts_per_hour: 1.0 }
+    }
+}
+
+impl Sweep {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, reason: &str| Err(ConfigError::key(format!("sweep.{key}"), reason));
+        if self.interval_seconds == 0 {
+            return wrong("interval_seconds", "must be at least 1");
+        }
+        if self.lateness_minutes > 10_080 {
+            return wrong("lateness_minutes", "must be at most 10080");
+        }
+        if !(1..=365).contains(&self.first_days) {
+            return wrong("first_days", "must be 1 to 365");
+        }
+        if !(0.0..=1_000.0).contains(&self.alerts_per_hour) {
+            return wrong("alerts_per_hour", "must be 0 to 1000");
+        }
+        Ok(())
+    }
+}
+
 /// Answers kept hot; they can all be made again from the lake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -162,6 +206,7 @@ impl Config {
             lake,
             store,
             maintenance: Maintenance::default(),
+            sweep: Sweep::default(),
             profiles: Profiles::default(),
             places: Places::default(),
             known_event_ids: known_event_ids(),
@@ -186,6 +231,7 @@ impl Configuration for Config {
             return Err(ConfigError::key("store.connections", "must be at least 1"));
         }
         self.maintenance.validate()?;
+        self.sweep.validate()?;
         self.server.validate("server")
     }
 

@@ -15,6 +15,7 @@
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
+//! | `sweep`, `made` | findings made of hours that are complete, in the background |
 //! | [`lease`], [`store`] | which replica does that for which graph |
 //! | [`config`], [`error`] | configuration and errors |
 
@@ -43,6 +44,7 @@ mod extract;
 mod findings;
 mod hot;
 pub mod lease;
+mod made;
 pub mod maintenance;
 mod neighbors;
 mod profile;
@@ -53,6 +55,7 @@ mod search;
 mod statistics;
 pub mod store;
 mod stored;
+mod sweep;
 mod tabulate;
 #[cfg(test)]
 mod tests;
@@ -71,6 +74,7 @@ use hot::Hot;
 use lease::Leases;
 use maintenance::Maintenance;
 use store::sql::SqlStore;
+use sweep::Sweep;
 
 /// Opens the lake and the store, whose schema must be up to date, serves, and maintains the lake until shutdown is requested.
 ///
@@ -84,10 +88,12 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
     let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
     let hot = Arc::new(Hot::new(Arc::clone(&places), Arc::clone(&profiles), config.profiles.memory_bytes));
+    let sweep =
+        Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, Vec::new()));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
-    let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance));
+    let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
         .add_service(GraphAdministrationServiceServer::new(administration));
@@ -110,7 +116,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         served
     };
     // In one future, so that who drops it ends both.
-    let (served, ()) = tokio::join!(serving, maintenance.run(&shutdown));
+    let (served, (), ()) = tokio::join!(serving, maintenance.run(&shutdown), sweep.run(&shutdown));
     store.close().await;
     Ok(served?)
 }

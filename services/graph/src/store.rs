@@ -1,4 +1,4 @@
-//! Leases: which replica does what only one may do at a time.
+//! Leases: which replica does what only one may do at a time; and what the work in the background goes on from.
 //!
 //! Each method is one statement: it happens as a whole or not at all. Times are microseconds UTC by the caller's clock. A
 //! clock that is wrong can make two replicas hold one lease; so what is done under one is fenced by the lake as well.
@@ -8,6 +8,7 @@ use gumshoe_model::Timestamp;
 use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
+pub mod sweeps;
 
 #[cfg(test)]
 mod conformance;

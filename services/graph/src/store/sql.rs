@@ -10,7 +10,10 @@ use crate::config;
 const SCHEMA: Schema = Schema {
     table: "graph_migrations",
     version: "SELECT coalesce(max(version), 0) FROM graph_migrations",
-    steps: &[("create leases", include_str!("../../migrations/0001_create_leases.sql"))],
+    steps: &[
+        ("create leases", include_str!("../../migrations/0001_create_leases.sql")),
+        ("create sweeps", include_str!("../../migrations/0002_create_sweeps.sql")),
+    ],
 };
 
 /// The store in one database.
@@ -34,6 +37,10 @@ impl SqlStore {
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
         Ok(Database::migrate(&config.url, &SCHEMA).await?)
+    }
+
+    pub(super) fn pool(&self) -> &sqlx::AnyPool {
+        &self.0.pool
     }
 
     /// Closes all connections.
