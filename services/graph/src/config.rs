@@ -8,6 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::watchlist;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +28,9 @@ pub struct Config {
     /// How the graphs are swept for what is unusual.
     #[serde(default)]
     pub sweep: Sweep,
+    /// How much entities matter, in all graphs, beside what the watchlist of each says.
+    #[serde(default)]
+    pub watchlist: Vec<Watched>,
     /// Answers kept hot.
     #[serde(default)]
     pub profiles: Profiles,
@@ -159,6 +164,41 @@ impl Sweep {
     }
 }
 
+/// How much some entities matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watched {
+    /// `type:id` with `*` for any characters and `?` for one.
+    pub pattern: String,
+    /// How much.
+    pub criticality: Criticality,
+}
+
+/// How much an entity matters: a factor on the odds of its risk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criticality {
+    /// 0.5.
+    Low,
+    /// 1.
+    Normal,
+    /// 1.5.
+    High,
+    /// 2.
+    Critical,
+}
+
+impl From<Criticality> for gumshoe_behavior::Criticality {
+    fn from(criticality: Criticality) -> Self {
+        match criticality {
+            Criticality::Low => Self::Low,
+            Criticality::Normal => Self::Normal,
+            Criticality::High => Self::High,
+            Criticality::Critical => Self::Critical,
+        }
+    }
+}
+
 /// Answers kept hot; they can all be made again from the lake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -207,6 +247,7 @@ impl Config {
             store,
             maintenance: Maintenance::default(),
             sweep: Sweep::default(),
+            watchlist: Vec::new(),
             profiles: Profiles::default(),
             places: Places::default(),
             known_event_ids: known_event_ids(),
@@ -232,6 +273,11 @@ impl Configuration for Config {
         }
         self.maintenance.validate()?;
         self.sweep.validate()?;
+        for (index, watched) in self.watchlist.iter().enumerate() {
+            if let Some(fault) = watchlist::fault(&watched.pattern) {
+                return Err(ConfigError::key(format!("watchlist[{index}].pattern"), fault));
+            }
+        }
         self.server.validate("server")
     }
 

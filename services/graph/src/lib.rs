@@ -9,9 +9,11 @@
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
 //! | [`rpc`] | the RPCs for reading |
+//! | `rpc::behavior` | the RPCs for what is unusual and what matters |
 //! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `watchlist` | which entities matter more than others |
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
@@ -23,8 +25,8 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
-    graph_administration_service_server::GraphAdministrationServiceServer, graph_service_server::GraphServiceServer,
-    graph_writer_service_server::GraphWriterServiceServer,
+    behavior_service_server::BehaviorServiceServer, graph_administration_service_server::GraphAdministrationServiceServer,
+    graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer,
 };
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
@@ -59,6 +61,7 @@ mod sweep;
 mod tabulate;
 #[cfg(test)]
 mod tests;
+mod watchlist;
 pub mod writer;
 
 pub use config::Config;
@@ -68,9 +71,14 @@ pub use error::Error;
 pub const SERVICE: &str = "graph";
 
 /// Names for which health is reported.
-pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
+pub const HEALTH_NAMES: &[&str] = &[
+    "gumshoe.graph.v1.GraphService",
+    "gumshoe.graph.v1.GraphWriterService",
+    "gumshoe.graph.v1.GraphAdministrationService",
+    "gumshoe.graph.v1.BehaviorService",
+];
 
-use hot::Hot;
+use hot::{Hot, Watchlists};
 use lease::Leases;
 use maintenance::Maintenance;
 use store::sql::SqlStore;
@@ -87,14 +95,21 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let maintenance = Arc::new(Maintenance::new(Arc::clone(&lake), leases, Arc::new(SystemClock), config.maintenance));
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
     let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
-    let hot = Arc::new(Hot::new(Arc::clone(&places), Arc::clone(&profiles), config.profiles.memory_bytes));
+    let hot = Arc::new(Hot::new(
+        Arc::clone(&places),
+        Arc::clone(&profiles),
+        config.profiles.memory_bytes,
+        Watchlists::new(Arc::clone(&store), config.watchlist.clone()),
+    ));
     let sweep =
         Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, Vec::new()));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
+    let behavior = rpc::behavior::Behavior::new(Arc::clone(&sweep), Arc::clone(&hot), Arc::clone(&store), config.watchlist, Arc::new(SystemClock));
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
+        .add_service(BehaviorServiceServer::new(behavior))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
         .add_service(GraphAdministrationServiceServer::new(administration));
     // The store of leases is for work in the background: calls are answered without it.

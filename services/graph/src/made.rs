@@ -7,9 +7,6 @@ use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{extract::Extraction, tabulate};
 
-/// The product of all such findings.
-pub(crate) const PRODUCT: &str = "Gumshoe";
-
 /// A finding that the graph made.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Made {

@@ -9,6 +9,7 @@ use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
 pub mod sweeps;
+pub mod watchlists;
 
 #[cfg(test)]
 mod conformance;

@@ -133,7 +133,7 @@ pub(crate) fn findings(found: &[FindingAt], parts: &[Part<'_>]) -> Result<Option
 
 /// The file of findings that the graph made itself; `None` if there are none.
 pub(crate) fn made_findings(made: &[Made]) -> Result<Option<DataFile>, LakeError> {
-    let row = |made: &'_ Made| -> FindingRow<'_> {
+    fn row(made: &Made) -> FindingRow<'_> {
         FindingRow {
             finding: &made.finding,
             account: &made.account,
@@ -144,7 +144,7 @@ pub(crate) fn made_findings(made: &[Made]) -> Result<Option<DataFile>, LakeError
             source_object: "",
             offset: 0,
         }
-    };
+    }
     finding_rows(&made.iter().map(row).collect::<Vec<_>>())
 }
 
