@@ -195,6 +195,12 @@ impl Peers {
         pairs.is_sorted().then_some(Self { principals, items, theta, beta, pairs, doing })
     }
 
+    /// Principals that it was trained on.
+    #[must_use]
+    pub fn principals(&self) -> usize {
+        self.principals.len()
+    }
+
     /// Pairs that it was trained on.
     #[must_use]
     pub fn pairs(&self) -> usize {

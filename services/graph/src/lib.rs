@@ -17,6 +17,7 @@
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
+//! | `behavior` | what is unusual in some hours |
 //! | `sweep`, `made` | findings made of hours that are complete, in the background |
 //! | [`lease`], [`store`] | which replica does that for which graph |
 //! | [`config`], [`error`] | configuration and errors |
@@ -36,6 +37,7 @@ use secrecy::ExposeSecret as _;
 use tonic::service::Routes;
 
 mod activity;
+mod behavior;
 mod chain;
 pub mod commit;
 pub mod config;
@@ -105,7 +107,15 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, Vec::new()));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
-    let behavior = rpc::behavior::Behavior::new(Arc::clone(&sweep), Arc::clone(&hot), Arc::clone(&store), config.watchlist, Arc::new(SystemClock));
+    let behavior = rpc::behavior::Behavior::new(
+        Arc::clone(&lake),
+        Arc::clone(&places),
+        Arc::clone(&sweep),
+        Arc::clone(&hot),
+        Arc::clone(&store),
+        config.watchlist,
+        Arc::new(SystemClock),
+    );
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))

@@ -8,7 +8,10 @@ use std::{
 };
 
 use arrow::record_batch::RecordBatch;
-use gumshoe_behavior::{Input, risk::PRODUCT};
+use gumshoe_behavior::{
+    Input,
+    risk::{PRODUCT, Source},
+};
 use gumshoe_model::{EntityKey, Finding, Timestamp, time::MICROS_PER_DAY};
 
 use crate::rows::{Answer, Columns};
@@ -87,7 +90,12 @@ impl Findings {
         for row in 0..columns.len() {
             self.generation += 1;
             let (id, last) = (ids.get(row), lasts.get(row));
-            for entity in columns.entity_list("entities", row)? {
+            let mut entities = columns.entity_list("entities", row)?;
+            if Source::of_finding(products.get(row), kinds.get(row)).is_behavior() {
+                // The first is the one that behaved unusually; the others are what it did so with.
+                entities.truncate(1);
+            }
+            for entity in entities {
                 let named = self.named.entry(entity).or_default().entry(id.to_owned()).or_insert(last);
                 *named = last.max(*named);
             }

@@ -7,7 +7,9 @@ use gumshoe_api::{
     graph::v1::{self as proto, behavior_service_server::BehaviorService},
 };
 use gumshoe_behavior::Criticality;
-use gumshoe_model::{GraphArn, Timestamp};
+use gumshoe_enrich::Places;
+use gumshoe_lake::Lake;
+use gumshoe_model::{EntityKey, GraphArn, TimeWindow, Timestamp, time::MICROS_PER_DAY};
 use gumshoe_runtime::{
     clock::Clock,
     status::{self, Chain, Failure},
@@ -17,9 +19,12 @@ use tonic::{Request, Response, Status};
 
 use super::field;
 use crate::{
+    behavior::{self, Found, Scope},
     config,
     hot::Hot,
-    rows::Answer,
+    profile,
+    rows::{self, Answer},
+    search,
     store::{
         StoreError,
         sql::SqlStore,
@@ -29,12 +34,18 @@ use crate::{
     watchlist,
 };
 
+/// The longest scope time of anomalies, in days.
+const MAX_SCOPE_DAYS: i64 = 31;
+/// Anomalies in an answer.
+const MAX_ANOMALIES: usize = 100;
 /// The longest note, in characters.
 const MAX_NOTE: usize = 1_000;
 
 /// The service.
 #[derive(Clone)]
 pub(crate) struct Behavior {
+    lake: Arc<Lake>,
+    places: Arc<Places>,
     sweep: Arc<Sweep>,
     hot: Arc<Hot>,
     store: Arc<SqlStore>,
@@ -44,8 +55,38 @@ pub(crate) struct Behavior {
 
 impl Behavior {
     /// A service over what the sweep and the watchlists know.
-    pub(crate) fn new(sweep: Arc<Sweep>, hot: Arc<Hot>, store: Arc<SqlStore>, configured: Vec<config::Watched>, clock: Arc<dyn Clock>) -> Self {
-        Self { sweep, hot, store, configured: configured.into(), clock }
+    pub(crate) fn new(
+        lake: Arc<Lake>,
+        places: Arc<Places>,
+        sweep: Arc<Sweep>,
+        hot: Arc<Hot>,
+        store: Arc<SqlStore>,
+        configured: Vec<config::Watched>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { lake, places, sweep, hot, store, configured: configured.into(), clock }
+    }
+
+    async fn anomalies(&self, graph: &GraphArn, entity: &EntityKey, scope: Option<TimeWindow>) -> Answer<proto::GetAnomaliesResponse> {
+        let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
+        lake.freshen().await.map_err(rows::failure)?;
+        let window = match scope.map(TimeWindow::to_hours) {
+            Some(window) if window.end().0 - window.start().0 > MAX_SCOPE_DAYS * MICROS_PER_DAY => {
+                return Err(status::invalid_argument("scope", format!("must be at most {MAX_SCOPE_DAYS} days long")));
+            }
+            Some(window) => window,
+            None => {
+                let known = search::summaries(&lake, std::slice::from_ref(entity)).await?;
+                profile::last_day(known.get(entity).ok_or_else(|| status::not_found("entity", &entity.to_string()))?.last)?
+            }
+        };
+        let model = self.sweep.peers(&lake).await.map_err(sweep_failure)?;
+        let snapshot = lake.snapshot().map_err(rows::failure)?;
+        let (from, to) = (window.start().hour().0, window.end().hour().0);
+        let scope = Scope { snapshot: &snapshot, places: &self.places, from, to, entity: Some(entity) };
+        let anomalies = behavior::of_one(&scope, &model).await?.into_iter().take(MAX_ANOMALIES).map(anomaly_to_proto).collect();
+        let peer_pairs = u64::try_from(model.peers.pairs()).unwrap_or(u64::MAX);
+        Ok(proto::GetAnomaliesResponse { anomalies, scope: Some(convert::window_to_proto(window)), peer_pairs })
     }
 
     async fn create(&self, graph: &GraphArn, author: String, request: proto::CreateWatchlistEntryRequest) -> Answer<Entry> {
@@ -72,6 +113,19 @@ impl Behavior {
     }
 }
 
+fn anomaly_to_proto(found: Found) -> proto::Anomaly {
+    proto::Anomaly {
+        source: found.source.as_str().to_owned(),
+        score: found.anomaly.score,
+        label: found.anomaly.label,
+        baseline: found.anomaly.baseline,
+        parts: found.anomaly.parts.into_iter().map(|part| proto::AnomalyPart { description: part.what, contribution: part.by }).collect(),
+        others: found.others.iter().map(convert::entity_to_proto).collect(),
+        first_time: Some(convert::time_to_proto(found.first)),
+        last_time: Some(convert::time_to_proto(found.last)),
+    }
+}
+
 /// Logs what the store said and gives the caller what it may know.
 pub(crate) fn failure(error: &StoreError) -> Failure {
     tracing::warn!(error = %Chain(error), "the store does not answer");
@@ -80,7 +134,7 @@ pub(crate) fn failure(error: &StoreError) -> Failure {
 
 fn sweep_failure(error: SweepError) -> Failure {
     match error {
-        SweepError::Lake(error) => crate::rows::failure(error),
+        SweepError::Lake(error) => rows::failure(error),
         SweepError::Store(error) => failure(&error),
         SweepError::Query(failure) => failure,
         SweepError::Superseded => busy(),
@@ -128,8 +182,12 @@ fn graph_of<T>(request: &Request<T>, arn: impl Fn(&T) -> &str) -> Result<GraphAr
 
 #[tonic::async_trait]
 impl BehaviorService for Behavior {
-    async fn get_anomalies(&self, _request: Request<proto::GetAnomaliesRequest>) -> Result<Response<proto::GetAnomaliesResponse>, Status> {
-        Err(Status::unimplemented("anomalies"))
+    async fn get_anomalies(&self, request: Request<proto::GetAnomaliesRequest>) -> Result<Response<proto::GetAnomaliesResponse>, Status> {
+        let graph = graph_of(&request, |body| &body.graph_arn)?;
+        let body = request.into_inner();
+        let entity = convert::entity_from_proto("entity", body.entity.as_ref()).map_err(field)?;
+        let scope = convert::window_from_proto("scope", body.scope.as_ref()).map_err(field)?;
+        Ok(Response::new(self.anomalies(&graph, &entity, scope).await?))
     }
 
     async fn sweep_graph(&self, request: Request<proto::SweepGraphRequest>) -> Result<Response<proto::SweepGraphResponse>, Status> {
