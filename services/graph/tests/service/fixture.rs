@@ -184,6 +184,8 @@ impl Fixture {
         // Tests of maintenance switch it on.
         config.maintenance.enabled = false;
         config.sweep.enabled = false;
+        // A sweep of weeks takes its time.
+        config.server.timeout_seconds = 600;
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
         let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
