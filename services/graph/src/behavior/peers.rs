@@ -15,7 +15,7 @@ use crate::rows::{self, Answer, Columns, Parameters};
 /// Whose groups are found. Sessions count for their role.
 const PRINCIPALS: [EntityType; 5] = [EntityType::User, EntityType::Role, EntityType::FederatedUser, EntityType::Root, EntityType::KubernetesSubject];
 /// Pairs that a model is trained on at most, about 200 bytes each while it is; of more, those of the principals that sort first.
-const MAX_PAIRS: usize = 2_000_000;
+const MAX_PAIRS: usize = 1_000_000;
 /// Surprising items that an anomaly names.
 const MAX_NAMED: usize = 5;
 /// Fewest principals among which there are groups.

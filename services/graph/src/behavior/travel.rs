@@ -90,21 +90,22 @@ async fn seen(scope: &Scope<'_>) -> Answer<HashMap<EntityKey, Vec<Seen>>> {
     for keys in [true, false] {
         let mut parameters = Parameters::new();
         let within = parameters.within("hour", window);
-        let (side, relations, principal, session) = if keys { ("in", "'used'", "peer", "entity_id") } else { ("out", "'called', 'logged_in'", "entity", "''") };
+        let (side, relations, principal) = if keys { ("in", "'used'", "peer") } else { ("out", "'called', 'logged_in'", "entity") };
+        let (session, grouped) = if keys { ("entity_id", ", entity_id") } else { ("''", "") };
         let which = match scope.entity {
             Some(entity) => parameters.entities("p", &format!("{principal}_type"), &format!("{principal}_id"), [entity]),
             None => format!("{principal}_type IN ({kinds})"),
         };
         let of_keys = if keys { "AND entity_type = 'access_key'" } else { "" };
         let sql = format!(
-            "SELECT {principal}_type AS entity_type, {principal}_id AS entity_id, {session} AS session, address, country, asn, \
+            "SELECT {principal}_type AS principal_type, {principal}_id AS principal_id, {session} AS session, address, country, asn, \
              hour, min(first_time) AS first_time, max(last_time) AS last_time FROM edges \
              WHERE {within} AND {which} {of_keys} AND side = '{side}' AND relation IN ({relations}) AND address <> '' AND count > errors \
-             GROUP BY {principal}_type, {principal}_id, {session}, address, country, asn, hour"
+             GROUP BY {principal}_type, {principal}_id{grouped}, address, country, asn, hour"
         );
         rows::each_of(scope.snapshot, &sql, parameters, |batch| {
             let columns = Columns(batch);
-            let (types, ids, sessions) = (columns.texts("entity_type")?, columns.texts("entity_id")?, columns.texts("session")?);
+            let (types, ids, sessions) = (columns.texts("principal_type")?, columns.texts("principal_id")?, columns.texts("session")?);
             let (addresses, countries, asns) = (columns.texts("address")?, columns.texts("country")?, columns.numbers("asn")?);
             let (firsts, lasts) = (columns.numbers("first_time")?, columns.numbers("last_time")?);
             for row in (0..columns.len()).filter(|row| !countries.get(*row).is_empty()) {
