@@ -85,7 +85,9 @@ impl Kind {
         Weight { first, most, half }
     }
 
-    fn source(self) -> Source {
+    /// As what a new value of the kind counts in risk.
+    #[must_use]
+    pub fn source(self) -> Source {
         match self {
             Self::Country => Source::NewCountry,
             Self::Network => Source::NewNetwork,

@@ -107,7 +107,7 @@ fn scored(graph: &HotGraph, entry: &Entry, time: Timestamp, days: impl Fn(String
     }
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    let risk = Arc::new(answer(entity, time, &facts));
+    let risk = Arc::new(answer(entity, time, &facts, digest));
     *kept = Some(Scored { time, graph: generation, parts, risk: Arc::clone(&risk) });
     Some(risk)
 }
@@ -126,10 +126,10 @@ pub(crate) async fn at(lake: &GraphLake, places: &Places, entity: &EntityKey, ti
     };
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    Ok(answer(entity, time, &facts))
+    Ok(answer(entity, time, &facts, &digest))
 }
 
-fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input]) -> proto::Risk {
+fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input], digest: &Digest) -> proto::Risk {
     let risk = gumshoe_behavior::risk(facts, time, Criticality::Normal);
     proto::Risk {
         entity: Some(entity_to_proto(entity)),
@@ -148,5 +148,6 @@ fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input]) -> proto::Risk {
             .collect(),
         rest: risk.rest,
         time: Some(time_to_proto(time)),
+        cardinality_capped: digest.crowded().map(|kind| kind.source().as_str().to_owned()).collect(),
     }
 }

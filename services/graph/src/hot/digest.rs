@@ -14,7 +14,10 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 
-use crate::rows::{Answer, Columns};
+use crate::{
+    activity::MAX_VALUES,
+    rows::{Answer, Columns},
+};
 
 /// Hours of baseline before a scope time.
 pub(crate) const BASELINE_HOURS: i64 = 45 * 24;
@@ -23,8 +26,6 @@ const BASELINE_DAYS: usize = 45;
 /// How long after its base a scope time may start, in hours. INVARIANT: less than the baseline, or a value seen since the
 /// base might be forgotten.
 pub(crate) const HORIZON_HOURS: i64 = 7 * 24;
-/// An entity with more values of a kind has no news of it: one more of so many says nothing.
-const MAX_VALUES: usize = 20_000;
 /// Operations with errors that are counted.
 const MAX_FAILED: usize = 1_000;
 /// Operations with errors that are shown.
@@ -217,6 +218,11 @@ impl Digest {
         }
         facts.extend(newness(&values, baseline));
         facts
+    }
+
+    /// The kinds that have too many values for any to be news.
+    pub(crate) fn crowded(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().zip(&self.values).filter(|(_, values)| values.crowded).map(|(kind, _)| kind)
     }
 
     /// The operations that failed most.
