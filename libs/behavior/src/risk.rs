@@ -39,6 +39,8 @@ pub enum Source {
     NewOperation,
     /// Addresses not seen in the baseline.
     NewAddress,
+    /// Resources not touched in the baseline.
+    NewResource,
     /// More failed calls than usual.
     Failures,
     /// What a rule says: a technique that was seen.
@@ -109,6 +111,7 @@ impl Source {
             Self::NewUserAgent => "new_user_agent",
             Self::NewOperation => "new_operation",
             Self::NewAddress => "new_address",
+            Self::NewResource => "new_resource",
             Self::Failures => "failures",
             Self::Technique => "technique",
             Self::Travel => "travel",

@@ -62,7 +62,7 @@ const MAX_BEHIND: u64 = 256;
 /// Days that profiles may have something of.
 const NEEDED_DAYS: i64 = (BASELINE_HOURS + HORIZON_HOURS) / 24 + 2;
 /// The number of the form that digests have in Redis.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How often commits of other processes are looked for.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// How long Redis keeps a digest that nothing is added to.

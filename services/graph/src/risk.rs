@@ -113,7 +113,7 @@ fn scored(graph: &HotGraph, entry: &Entry, time: Timestamp, days: impl Fn(String
     let watched = known.unwrap_or_else(|| (watchlist.version, watchlist.of(entity)));
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    let risk = Arc::new(answer(entity, time, &facts, &watched.1));
+    let risk = Arc::new(answer(entity, time, &facts, digest, &watched.1));
     *kept = Some(Scored { time, graph: generation, parts, watched, risk: Arc::clone(&risk) });
     Some(risk)
 }
@@ -132,10 +132,10 @@ pub(crate) async fn at(lake: &GraphLake, places: &Places, watchlist: &Watchlist,
     };
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    Ok(answer(entity, time, &facts, &watchlist.of(entity)))
+    Ok(answer(entity, time, &facts, &digest, &watchlist.of(entity)))
 }
 
-fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input], watched: &Watched) -> proto::Risk {
+fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input], digest: &Digest, watched: &Watched) -> proto::Risk {
     let (criticality, pattern) = watchlist::criticality(watched, time);
     let risk = gumshoe_behavior::risk(facts, time, criticality);
     proto::Risk {
@@ -155,6 +155,7 @@ fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input], watched: &Watche
             .collect(),
         rest: risk.rest,
         time: Some(time_to_proto(time)),
+        cardinality_capped: digest.crowded().map(|kind| kind.source().as_str().to_owned()).collect(),
         criticality: criticality.as_str().to_owned(),
         watchlist_pattern: pattern.to_owned(),
     }

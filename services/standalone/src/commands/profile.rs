@@ -92,7 +92,8 @@ fn print(session: &Session, profile: &EntityProfile) -> Result<(), Failure> {
 
 fn counted(heading: &str, list: &ActivityList) -> String {
     let new = if list.total_new > 0 { format!(", {} new", show_count(list.total_new)) } else { String::new() };
-    format!("{heading}: {}{new}", show_count(list.total))
+    let capped = if list.cardinality_capped { ", cardinality capped" } else { "" };
+    format!("{heading}: {}{new}{capped}", show_count(list.total))
 }
 
 fn hours(profile: &EntityProfile) -> Rows {
@@ -218,7 +219,8 @@ pub async fn risk(session: &Session, entities: &[String], at: Option<Timestamp>)
     }
     session.output.table(&rows)?;
     for risk in &all.risks {
-        session.output.section(&format!("Why {}", message::entity(risk.entity.as_ref())), &parts(risk))?;
+        let capped = if risk.cardinality_capped.is_empty() { String::new() } else { format!(" (cardinality capped: {})", risk.cardinality_capped.join(", ")) };
+        session.output.section(&format!("Why {}{capped}", message::entity(risk.entity.as_ref())), &parts(risk))?;
     }
     Ok(())
 }
