@@ -11,6 +11,7 @@
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
+use gumshoe_behavior::newness::TRAINING_DAYS;
 use gumshoe_enrich::Places;
 use gumshoe_lake::{Alone, BatchCounts, Fence as _, GraphLake, Group, Lake, LakeError, Snapshot, Table};
 use gumshoe_model::{EntityKey, GraphArn, Hour, Timestamp, time::MICROS_PER_HOUR};
@@ -266,15 +267,21 @@ impl Sweep {
         Ok(model)
     }
 
-    /// The model after this one, if some hours are of another day than its own.
+    /// The model after this one, if some hours are of another day than its own. Where there is none, or it was lost, those of the days
+    /// before are trained first, each holding back what the one before finds surprising.
     async fn trained(&self, hours: &Hours, model: &Model) -> Result<Option<Arc<Model>>, SweepError> {
         let day = behavior::peers::day(hours.from);
         if model.day == day {
             return Ok(None);
         }
-        let baseline = day - behavior::BASELINE_HOURS / DAY..day;
-        let days = hours.lake.days(Table::Edges).into_iter().filter(|day| baseline.contains(day)).count();
-        let trained = model.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default()).await?;
+        let baseline = behavior::BASELINE_HOURS / DAY;
+        let known = hours.lake.days(Table::Edges);
+        let first = if model.peers.pairs() == 0 { day - baseline + i64::from(TRAINING_DAYS) } else { day };
+        let mut trained = model.clone();
+        for day in known.iter().copied().filter(|before| (first..day).contains(before)).chain([day]) {
+            let days = known.iter().filter(|known| (day - baseline..day).contains(*known)).count();
+            trained = trained.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default()).await?;
+        }
         Ok(Some(Arc::new(trained)))
     }
 

@@ -75,9 +75,9 @@ async fn beacons(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>>
     parameters.time("active", Hour(scope.from).start());
     parameters.number("fewest", BEACON_FEWEST);
     let pairs = format!(
-        "SELECT e.entity_type, e.entity_id, e.peer_id, e.port FROM {edges} GROUP BY e.entity_type, e.entity_id, e.peer_id, e.port \
-         HAVING count(DISTINCT e.hour) >= $fewest AND max(e.hour) >= $active ORDER BY count(DISTINCT e.hour) DESC, e.entity_type, e.entity_id, e.peer_id, e.port \
-         LIMIT {MAX_PAIRS}"
+        "SELECT * FROM (SELECT e.entity_type, e.entity_id, e.peer_id, e.port, count(DISTINCT e.hour) AS hours, max(e.hour) AS latest FROM {edges} \
+         GROUP BY e.entity_type, e.entity_id, e.peer_id, e.port) WHERE hours >= $fewest AND latest >= $active \
+         ORDER BY hours DESC, entity_type, entity_id, peer_id, port LIMIT {MAX_PAIRS}"
     );
     let mut wanted: BTreeSet<(EntityKey, String, i32)> = BTreeSet::new();
     rows::each_of(scope.snapshot, &pairs, parameters, |batch| {
@@ -310,8 +310,8 @@ async fn sent_out(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>
     let edges = scope.edges(scope.from, &LOCAL, &format!("side = 'out' AND {FLOW}"), &mut parameters)?;
     parameters.number("least", i64::try_from(LEAST_BYTES).unwrap_or(i64::MAX));
     let sql = format!(
-        "SELECT entity_type, entity_id, peer_id, hour, {} FROM (SELECT e.* FROM {edges}) GROUP BY entity_type, entity_id, peer_id, hour \
-         HAVING sum(bytes_out) >= $least AND sum(bytes_out) > sum(bytes_in) ORDER BY sum(bytes_out) DESC, entity_type, entity_id, peer_id, hour LIMIT {MAX_PAIRS}",
+        "SELECT * FROM (SELECT entity_type, entity_id, peer_id, hour, {} FROM (SELECT e.* FROM {edges}) GROUP BY entity_type, entity_id, peer_id, hour) \
+         WHERE bytes_out >= $least AND bytes_out > bytes_in ORDER BY bytes_out DESC, entity_type, entity_id, peer_id, hour LIMIT {MAX_PAIRS}",
         rows::SUMS
     );
     let mut sent: Vec<Transfer> = Vec::new();
