@@ -8,7 +8,10 @@
 //! | `dedup` | which events a graph has already |
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
+//! | `rules`, `matches` | the detection rules of graphs; their matches as findings |
+//! | `hunt` | what a rule matches in history |
 //! | [`rpc`] | the RPCs for reading |
+//! | `rpc::rules` | the RPCs for detection rules |
 //! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
@@ -23,7 +26,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
     graph_administration_service_server::GraphAdministrationServiceServer, graph_service_server::GraphServiceServer,
-    graph_writer_service_server::GraphWriterServiceServer,
+    graph_writer_service_server::GraphWriterServiceServer, rule_service_server::RuleServiceServer,
 };
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
@@ -42,13 +45,16 @@ mod events;
 mod extract;
 mod findings;
 mod hot;
+mod hunt;
 pub mod lease;
 pub mod maintenance;
+mod matches;
 mod neighbors;
 mod profile;
 mod risk;
 mod rows;
 pub mod rpc;
+mod rules;
 mod search;
 mod statistics;
 pub mod store;
@@ -65,11 +71,13 @@ pub use error::Error;
 pub const SERVICE: &str = "graph";
 
 /// Names for which health is reported.
-pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
+pub const HEALTH_NAMES: &[&str] =
+    &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService", "gumshoe.graph.v1.RuleService"];
 
 use hot::Hot;
 use lease::Leases;
 use maintenance::Maintenance;
+use rules::Rules;
 use store::sql::SqlStore;
 
 /// Opens the lake and the store, whose schema must be up to date, serves, and maintains the lake until shutdown is requested.
@@ -85,12 +93,15 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let profiles = Arc::new(Profiles::open(config.profiles.url(), config.profiles.memory_bytes)?);
     let hot = Arc::new(Hot::new(Arc::clone(&places), Arc::clone(&profiles), config.profiles.memory_bytes));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
-    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
-    let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
+    let rules = Arc::new(Rules::open(store.clone(), config.detections.directory)?);
+    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&rules), Arc::clone(&places), config.known_event_ids);
+    let rule_service = rpc::rules::RuleRpc::new(Arc::clone(&lake), Arc::clone(&rules), page_tokens.clone(), Arc::new(SystemClock));
+    let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, Arc::clone(&rules), places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
-        .add_service(GraphAdministrationServiceServer::new(administration));
+        .add_service(GraphAdministrationServiceServer::new(administration))
+        .add_service(RuleServiceServer::new(rule_service).max_decoding_message_size(config.server.max_message_bytes));
     // The store of leases is for work in the background: calls are answered without it.
     let ready = move || {
         let lake = Arc::clone(&lake);
@@ -110,7 +121,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         served
     };
     // In one future, so that who drops it ends both.
-    let (served, ()) = tokio::join!(serving, maintenance.run(&shutdown));
+    let (served, (), ()) = tokio::join!(serving, maintenance.run(&shutdown), rules.watch(&shutdown));
     store.close().await;
     Ok(served?)
 }

@@ -6,25 +6,23 @@ use std::{
 };
 
 use arrow::{
-    array::{
-        ArrayRef, BooleanArray, Float64Array, Int64Array, ListArray, PrimitiveArray, RecordBatch, StringArray, StringBuilder, StructArray,
-        TimestampMicrosecondArray,
-    },
-    buffer::OffsetBuffer,
+    array::{ArrayRef, Int64Array, PrimitiveArray, RecordBatch, StringArray, TimestampMicrosecondArray},
     compute::take_record_batch,
-    datatypes::{DataType, Field, UInt32Type},
+    datatypes::UInt32Type,
 };
 use bytes::Bytes;
 use gumshoe_api::graph::v1::DeadLetterRecord;
-use gumshoe_lake::{DataFile, FileWriter, LakeError, Table, encode, table};
+use gumshoe_lake::{DataFile, FileWriter, LakeError, Table, encode};
 use gumshoe_model::{Timestamp, time::MICROS_PER_DAY};
-use gumshoe_records::events::{EventRows, rows::FindingText};
+use gumshoe_records::events::EventRows;
 
-use crate::extract::{EntityRow, FindingAt, Graph, Text, Volume};
+use crate::extract::{EntityRow, Graph, Text, Volume};
 
 mod edges;
+mod findings;
 
 pub(crate) use edges::edges;
+pub(crate) use findings::findings;
 
 /// Files of fewer bytes are written anew with others of their group: a table of many small files is slow to read.
 const SMALL_FILE_BYTES: usize = 256 * 1024;
@@ -94,53 +92,6 @@ pub(crate) fn entities(graph: &Graph<'_>) -> Result<Option<DataFile>, LakeError>
         times(rows.iter().map(|(_, seen)| seen.1)),
     ];
     encode(Table::Entities, None, &RecordBatch::try_new(Table::Entities.schema(), columns)?).map(Some)
-}
-
-/// The file of findings; `None` if there are none.
-pub(crate) fn findings(found: &[FindingAt], parts: &[Part<'_>]) -> Result<Option<DataFile>, LakeError> {
-    let rows: Vec<(&Part<'_>, usize, &FindingText)> = found
-        .iter()
-        .filter_map(|at| {
-            let part = parts.get(at.batch)?;
-            Some((part, at.row, part.rows.finding(at.row)?))
-        })
-        .collect();
-    if rows.is_empty() {
-        return Ok(None);
-    }
-    let (mut ends, mut types, mut ids) = (vec![0_i32], StringBuilder::new(), StringBuilder::new());
-    for (part, row, _) in &rows {
-        let links = &part.rows.links;
-        for index in links.range(*row) {
-            types.append_value(links.entity_type.get(index).map_or("", |kind| kind.as_str()));
-            ids.append_value(links.id.get(index));
-        }
-        ends.push(i32::try_from(arrow::array::ArrayBuilder::len(&types)).unwrap_or(i32::MAX));
-    }
-    let fields = table::entity_fields();
-    let items = StructArray::try_new(fields.clone(), vec![Arc::new(types.finish()), Arc::new(ids.finish())], None)?;
-    let element = Arc::new(Field::new("element", DataType::Struct(fields), true));
-    let columns: Vec<ArrayRef> = vec![
-        text_column(rows.iter().map(|(.., text)| &*text.finding.id)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.finding_type)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.product)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.title)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.description)),
-        Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., text)| text.finding.severity))),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(.., text)| signed(text.finding.count)))),
-        times(rows.iter().map(|(.., text)| text.finding.first_seen.0)),
-        times(rows.iter().map(|(.., text)| text.finding.last_seen.0)),
-        times(rows.iter().map(|(.., text)| text.finding.updated.0)),
-        Arc::new(rows.iter().map(|(.., text)| Some(text.finding.archived)).collect::<BooleanArray>()),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.account.get(*row))),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.region.get(*row))),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.id(*row))),
-        Arc::new(ListArray::try_new(element, OffsetBuffer::new(ends.into()), Arc::new(items), None)?),
-        text_column(rows.iter().map(|(.., text)| text.raw.as_str())),
-        text_column(rows.iter().map(|(part, ..)| part.source_object)),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(part, row, _)| part.rows.offset.get(*row).copied().unwrap_or_default()))),
-    ];
-    encode(Table::Findings, None, &RecordBatch::try_new(Table::Findings.schema(), columns)?).map(Some)
 }
 
 /// A dead letter with what it came in.

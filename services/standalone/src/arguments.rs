@@ -9,9 +9,11 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod rules;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use rules::{RuleFilter, RuleOrigin, Rules};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
 const AFTER_HELP: &str = "\
@@ -147,6 +149,12 @@ pub enum Command {
         #[command(subcommand)]
         command: Option<Suppressions>,
     },
+    /// Detection rules.
+    Rules {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Rules>,
+    },
     /// Folders and buckets that the server pulls from.
     Sources {
         /// What to do; without it, list.
@@ -229,6 +237,9 @@ pub struct Serve {
     /// An autonomous system database readable with maxminddb.
     #[arg(long, env = "GUMSHOE_PLACES_ASN", value_name = "FILE")]
     pub places_asn: Option<PathBuf>,
+    /// A folder of detection rules beside those that come with Gumshoe, read again every few seconds.
+    #[arg(long, env = "GUMSHOE_RULES_DIRECTORY", value_name = "DIR")]
+    pub rules_directory: Option<PathBuf>,
     /// A folder that `file://` sources may lie in; may be repeated.
     #[arg(long = "source-directory", value_name = "DIR")]
     pub source_directories: Vec<PathBuf>,
@@ -361,6 +372,9 @@ pub struct EventFilter {
     /// Only flows with this service port.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=65535))]
     pub port: i32,
+    /// Only those that the rule of this id matched; `*` for any rule.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    pub rule: String,
 }
 
 /// Which records, and how.

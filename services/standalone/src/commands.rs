@@ -8,6 +8,7 @@ mod graph;
 mod ingest;
 mod profile;
 mod records;
+mod rules;
 mod sources;
 mod suppressions;
 
@@ -51,6 +52,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DeadLetters { source_object, limit } => records::dead_letters(&session, source_object, limit).await,
         Command::Export { what: Export::Edges { scope } } => records::export_edges(&session, &scope).await,
         Command::Export { what: Export::Events(filter) } => records::export_events(&session, &filter).await,
+        Command::Rules { command } => rules::rules(&session, command).await,
         Command::Sources { command } => sources::sources(&session, command).await,
         Command::Graphs => credentials::graphs(&session).await,
         Command::Accounts { command } => access::accounts(&session, command).await,

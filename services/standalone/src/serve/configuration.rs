@@ -94,7 +94,9 @@ impl Configurations {
             // Logs of years ago are there to be looked at, too.
             ("maintenance.retention_days", "0".to_owned()),
         ];
-        for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
+        let paths =
+            [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn), ("detections.directory", &arguments.rules_directory)];
+        for (key, path) in paths {
             if let Some(path) = path {
                 graph.push((key, text(path)));
             }
