@@ -10,7 +10,10 @@ use gumshoe_model::{EntityType, Measures, RecordKind, Relation, Timestamp};
 use gumshoe_records::events::{EventRows, TextColumn};
 use hashbrown::{HashMap, HashTable};
 
-use crate::matches::{self, Match, Seen};
+use crate::{
+    made::Made,
+    matches::{self, Match, Seen},
+};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -398,6 +401,20 @@ impl<'a> Extraction<'a> {
                 };
                 self.count_link(cell, &measures);
             }
+        }
+    }
+
+    /// A finding that the graph made itself, tied to what it affects as one that came in is.
+    pub(crate) fn add_made(&mut self, made: &'a Made) {
+        let finding = &made.finding;
+        let measures = Measures { count: 1, first: finding.first_seen, last: finding.last_seen, ..Measures::ZERO };
+        let node = Node { kind: EntityType::Finding, id: self.texts.intern(&finding.id) };
+        let (title, account) = (self.texts.intern(&finding.title), self.texts.intern(&made.account));
+        self.see(node, title, 0, account, &measures);
+        let hour = finding.last_seen.hour().0;
+        for entity in &made.entities {
+            let link = Node { kind: entity.kind, id: self.texts.intern(&entity.id) };
+            self.count_link(LinkCell { hour, relation: Relation::AffectedBy, link, name: 0, actor: node, parent: None, dimensions: NO_DIMENSIONS }, &measures);
         }
     }
 

@@ -7,16 +7,18 @@
 
 use std::collections::BTreeMap;
 
+use gumshoe_behavior::risk::PRODUCT;
 use gumshoe_detections::{Level, Rule, RuleSet};
-use gumshoe_model::{EntityType, RecordKind, Timestamp};
+use gumshoe_model::{EntityKey, EntityType, Finding, RecordKind, Timestamp};
 use xxhash_rust::xxh3::xxh3_128;
 
-use crate::extract::{Node, Text};
+use crate::{
+    extract::{Graph, Node, Text},
+    made::Made,
+};
 
 /// What ids of such findings begin with: `gumshoe:rule:RULE:DAY:ACTOR`, the last as a hash.
 pub(crate) const PREFIX: &str = "gumshoe:rule:";
-/// Their product.
-pub(crate) const PRODUCT: &str = "Gumshoe";
 /// The least level of a match that is a finding.
 const LEAST: Level = Level::Medium;
 /// Entities in a row at most; the actor, its role and address come first.
@@ -106,6 +108,44 @@ impl<'a> Match<'a> {
     }
 }
 
+/// What a group says of findings of rules, by id.
+pub(crate) fn made(graph: &Graph<'_>) -> Vec<Made> {
+    let mut made: Vec<Made> = graph.matches.iter().map(|found| found.made(graph)).collect();
+    made.sort_unstable_by(|one, other| one.finding.id.cmp(&other.finding.id));
+    made
+}
+
+impl Match<'_> {
+    fn made(&self, graph: &Graph<'_>) -> Made {
+        let text = |text| graph.texts.get(text).to_owned();
+        // The nearest first, then by name, so that the same are kept whatever came first.
+        let mut ranked: Vec<(u8, EntityKey)> = self.entities.iter().map(|((kind, id), rank)| (*rank, EntityKey { kind: *kind, id: text(*id) })).collect();
+        ranked.sort_unstable();
+        ranked.truncate(MAX_ENTITIES);
+        let entities: Vec<EntityKey> = ranked.into_iter().map(|(_, entity)| entity).collect();
+        Made {
+            finding: Finding {
+                id: text(self.id).into(),
+                finding_type: finding_type(self.rule).into(),
+                product: PRODUCT.into(),
+                title: self.rule.title.clone().into(),
+                description: description(self.rule).into(),
+                severity: severity(self.level),
+                count: self.count,
+                first_seen: Timestamp(self.first),
+                last_seen: Timestamp(self.last),
+                updated: Timestamp(self.latest.0),
+                archived: false,
+            },
+            account: text(self.account),
+            region: text(self.region),
+            event_id: self.latest.1.to_owned(),
+            raw: document(self.rule, entities.first()),
+            entities,
+        }
+    }
+}
+
 /// The id of a finding.
 pub(crate) fn id(rule: &str, actor: EntityType, actor_id: &str, day: Timestamp) -> String {
     let actor = xxh3_128(format!("{actor}:{actor_id}").as_bytes());
@@ -114,7 +154,7 @@ pub(crate) fn id(rule: &str, actor: EntityType, actor_id: &str, day: Timestamp) 
 
 /// The type of a rule's findings, in GuardDuty's form: `DefenseEvasion:CloudTrail/ATrailWasStoppedOrDeleted`.
 pub(crate) fn finding_type(rule: &Rule) -> String {
-    let tactic: String = rule.tactics.first().map_or("Behavior", |tactic| tactic.as_str()).split_whitespace().map(capitalized).collect();
+    let tactic: String = rule.tactics.first().map_or("Detection", |tactic| tactic.as_str()).split_whitespace().map(capitalized).collect();
     let source = match rule.kind {
         RecordKind::CloudTrail => "CloudTrail",
         RecordKind::VpcFlow => "VPCFlow",
@@ -150,10 +190,10 @@ pub(crate) fn description(rule: &Rule) -> String {
 }
 
 /// The finding as a document, for those who read a finding's record.
-pub(crate) fn document(rule: &Rule, actor: Option<(&str, &str)>) -> String {
+pub(crate) fn document(rule: &Rule, actor: Option<&EntityKey>) -> String {
     let tactics: Vec<_> = rule.tactics.iter().map(|tactic| serde_json::json!({ "id": tactic.id(), "name": tactic.as_str() })).collect();
     let techniques: Vec<&str> = rule.techniques.iter().map(gumshoe_detections::Technique::id).collect();
-    let (kind, id) = actor.unwrap_or_default();
+    let actor = actor.map(|actor| serde_json::json!({ "type": actor.kind.as_str(), "id": actor.id }));
     serde_json::json!({
         "rule": {
             "id": rule.id,
@@ -164,7 +204,7 @@ pub(crate) fn document(rule: &Rule, actor: Option<(&str, &str)>) -> String {
             "falsePositives": rule.false_positives,
             "references": rule.references,
         },
-        "actor": { "type": kind, "id": id },
+        "actor": actor,
     })
     .to_string()
 }

@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub(crate) mod administration;
+pub(crate) mod behavior;
 pub(crate) mod hot;
 pub(crate) mod page;
 pub(crate) mod rules;
@@ -156,11 +157,13 @@ impl Graph {
         }
         let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
         lake.freshen().await.map_err(rows::failure)?;
-        let (lake, version) = (&*lake, lake.version());
+        let watchlist = self.hot.watchlist(graph).await.map_err(|error| behavior::failure(&error))?;
+        let (lake, version, watchlist) = (&*lake, lake.version(), &watchlist);
         let past = |entity: EntityKey| async move {
-            let request =
-                proto::GetRiskRequest { entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)), ..Default::default() };
-            self.kept("risk", graph, version, &request, || risk::at(lake, &self.places, &entity, time)).await.map(Arc::new)
+            // The answer depends on the watchlist, too.
+            let graph_arn = format!("watchlist {}", watchlist.version);
+            let request = proto::GetRiskRequest { graph_arn, entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)) };
+            self.kept("risk", graph, version, &request, || risk::at(lake, &self.places, watchlist, &entity, time)).await.map(Arc::new)
         };
         stream::iter(entities.to_vec()).map(past).buffered(RISK_READERS).try_collect().await
     }

@@ -1,4 +1,5 @@
-//! What graph keeps in SQL: leases, by which one replica does what only one may do at a time, and the rules of graphs.
+//! What graph keeps in SQL: leases, by which one replica does what only one may do at a time; what the work in the background goes on
+//! from; the rules of graphs.
 //!
 //! Each method happens as a whole or not at all. Times are microseconds UTC by the caller's clock. A
 //! clock that is wrong can make two replicas hold one lease; so what is done under one is fenced by the lake as well.
@@ -8,6 +9,8 @@ use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
+pub mod sweeps;
+pub mod watchlists;
 
 #[cfg(test)]
 mod conformance;

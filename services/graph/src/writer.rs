@@ -32,6 +32,7 @@ use crate::{
     dedup::{Known, number},
     extract::{Extraction, Graph},
     hot::{Hot, Own},
+    matches,
     rules::Rules,
     stored,
     tabulate::{self, Dead, Part},
@@ -411,6 +412,6 @@ fn derived(graph: &mut Graph<'_>, parts: &[Part<'_>], places: &Places, now: Time
     let mut files = tabulate::edges(graph, places)?;
     files.extend(tabulate::volumes(graph, parts, now)?);
     files.extend(tabulate::entities(graph)?);
-    files.extend(tabulate::findings(graph, parts)?);
+    files.extend(tabulate::findings(&graph.findings, &matches::made(graph), parts)?);
     Ok(files)
 }

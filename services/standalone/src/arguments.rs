@@ -9,10 +9,12 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod behavior;
 mod rules;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use behavior::{Criticality, Watchlist};
 pub use rules::{RuleFilter, RuleOrigin, Rules};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
@@ -131,6 +133,26 @@ pub enum Command {
         /// Watch all entities that findings name, from a level on.
         #[arg(long, requires = "watch", conflicts_with = "entities", value_parser = ["low", "medium", "high", "critical"])]
         min_level: Option<String>,
+    },
+    /// Say what is unusual about an entity, and against which baseline.
+    Anomalies {
+        /// `type:id`, or an id or name alone.
+        entity: String,
+        /// The time to look at, at most 31 days [default: the 24 hours that end with the last record].
+        #[command(flatten)]
+        scope: ScopeTime,
+    },
+    /// Say which entities matter more than others, for their risk.
+    Watchlist {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Watchlist>,
+    },
+    /// Look now for what is unusual in all hours that are complete.
+    Sweep {
+        /// Begin anew at this time.
+        #[arg(long, alias = "since", value_name = "TIME", value_parser = quantity::time)]
+        from: Option<Timestamp>,
     },
     /// Decide on a finding.
     Verdict {

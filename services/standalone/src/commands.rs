@@ -1,6 +1,7 @@
 //! The client's commands, one function each: ask the server, print the answer.
 
 mod access;
+mod behavior;
 mod credentials;
 mod findings;
 mod generate;
@@ -44,6 +45,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Profile(profile) => profile::profile(&session, &profile).await,
         Command::Risk { entities, watch: true, min_level, .. } => profile::watch(&session, &entities, min_level.unwrap_or_default()).await,
         Command::Risk { entities, at, .. } => profile::risk(&session, &entities, at).await,
+        Command::Anomalies { entity, scope } => behavior::anomalies(&session, &entity, &scope).await,
+        Command::Watchlist { command } => behavior::watchlist(&session, command).await,
+        Command::Sweep { from } => behavior::sweep(&session, from).await,
         Command::Search { text, types, limit } => graph::search(&session, text, &types, limit).await,
         Command::Neighbors(neighbors) => graph::neighbors(&session, &neighbors).await,
         Command::Chain { entity, scope, depth } => graph::chain(&session, &entity, &scope, depth).await,

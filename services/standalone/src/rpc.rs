@@ -6,7 +6,7 @@ use std::{
 };
 
 use gumshoe_api::{
-    graph::v1::{graph_service_client::GraphServiceClient, rule_service_client::RuleServiceClient},
+    graph::v1::{behavior_service_client::BehaviorServiceClient, graph_service_client::GraphServiceClient, rule_service_client::RuleServiceClient},
     ingest::v1::ingest_service_client::IngestServiceClient,
     investigation::v1::investigation_service_client::InvestigationServiceClient,
     membership::v1::{
@@ -126,6 +126,14 @@ impl Connection {
     /// [`Failure`] when no token can be had.
     pub async fn rule_service(&self) -> Result<RuleServiceClient<Authorized>, Failure> {
         Ok(RuleServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// The behaviour service.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn behavior_service(&self) -> Result<BehaviorServiceClient<Authorized>, Failure> {
+        Ok(BehaviorServiceClient::new(self.authorized().await?))
     }
 
     /// The ingest service.

@@ -6,7 +6,7 @@ use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint};
 use crate::config;
 
 struct Fixture {
@@ -51,6 +51,7 @@ conforms! {
     a_lease_is_kept_while_it_is_renewed,
     a_dead_holder_loses_its_lease_and_cannot_take_it_back,
     only_the_holder_gives_a_lease_back,
+    a_checkpoint_is_replaced_only_by_who_knows_it,
     rules_are_each_graphs_own,
     of_changes_made_at_once_one_wins,
     migration_is_repeatable_and_checked,
@@ -150,10 +151,29 @@ async fn of_changes_made_at_once_one_wins(fixture: Fixture) {
     assert_eq!(fixture.store.rules(&graph(2)).await.unwrap(), (0, Vec::new()));
 }
 
+async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {
+    let store = fixture.store;
+    let graph = |id: char| format!("arn:aws:detective:us-east-1:111122223333:graph:{}", id.to_string().repeat(32)).parse().unwrap();
+    let (one, other) = (graph('1'), graph('2'));
+    let at = |run: i64, next_hour: i64| Checkpoint { run, next_hour, state: format!("state-{next_hour}"), peers: String::new() };
+    assert_eq!(store.checkpoint(&one).await.unwrap(), None);
+    assert!(store.save_checkpoint(&one, None, &at(0, 7)).await.unwrap());
+    assert!(!store.save_checkpoint(&one, None, &at(0, 8)).await.unwrap(), "it is there by now");
+    assert_eq!(store.checkpoint(&one).await.unwrap(), Some(at(0, 7)));
+    assert!(store.save_checkpoint(&one, Some(&at(0, 7)), &at(0, 9)).await.unwrap());
+    assert!(!store.save_checkpoint(&one, Some(&at(0, 7)), &at(0, 8)).await.unwrap());
+    assert!(store.save_checkpoint(&one, Some(&at(0, 9)), &at(1, 3)).await.unwrap(), "begun anew");
+    assert!(!store.save_checkpoint(&one, Some(&at(0, 9)), &at(0, 10)).await.unwrap());
+    assert_eq!(store.checkpoint(&one).await.unwrap(), Some(at(1, 3)));
+    assert_eq!(store.checkpoint(&other).await.unwrap(), None);
+    store.remove_graph(&one).await.unwrap();
+    assert_eq!(store.checkpoint(&one).await.unwrap(), None);
+}
+
 async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     SqlStore::migrate(&fixture.config).await.unwrap();
     SqlStore::open(&fixture.config).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let empty = config::Store::new(Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("empty.db").display())).unwrap());
-    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 2, found: 0 })));
+    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 4, found: 0 })));
 }

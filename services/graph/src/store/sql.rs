@@ -13,7 +13,9 @@ const SCHEMA: Schema = Schema {
     version: "SELECT coalesce(max(version), 0) FROM graph_migrations",
     steps: &[
         ("create leases", include_str!("../../migrations/0001_create_leases.sql")),
-        ("create rules", include_str!("../../migrations/0002_create_rules.sql")),
+        ("create sweeps", include_str!("../../migrations/0002_create_sweeps.sql")),
+        ("create watchlists", include_str!("../../migrations/0003_create_watchlists.sql")),
+        ("create rules", include_str!("../../migrations/0004_create_rules.sql")),
     ],
 };
 
@@ -38,6 +40,14 @@ impl SqlStore {
     /// [`StoreError::SchemaVersion`] when it is newer, [`StoreError::Unavailable`] and [`StoreError::Fault`].
     pub async fn migrate(config: &config::Store) -> Result<(), StoreError> {
         Ok(Database::migrate(&config.url, &SCHEMA).await?)
+    }
+
+    pub(super) async fn begin(&self) -> Result<sqlx::Transaction<'static, sqlx::Any>, StoreError> {
+        Ok(self.0.begin().await?)
+    }
+
+    pub(super) fn pool(&self) -> &sqlx::AnyPool {
+        &self.0.pool
     }
 
     /// Closes all connections.

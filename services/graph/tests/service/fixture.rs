@@ -182,6 +182,7 @@ impl Fixture {
         config.server.drain_seconds = 0;
         // Tests of maintenance switch it on.
         config.maintenance.enabled = false;
+        config.sweep.enabled = false;
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
         let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();

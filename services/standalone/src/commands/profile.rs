@@ -211,9 +211,10 @@ pub async fn risk(session: &Session, entities: &[String], at: Option<Timestamp>)
     if session.output.is_json() {
         return message::print(session.output, "gumshoe.graph.v1.BatchGetRiskResponse", &all);
     }
-    let mut rows = Rows::new(&["#score", "level", "entity"]);
+    let mut rows = Rows::new(&["#score", "level", "criticality", "entity"]);
     for risk in &all.risks {
-        rows.add([format!("{:.1}", risk.score), risk.level.clone(), message::entity(risk.entity.as_ref())]);
+        let why = if risk.watchlist_pattern.is_empty() { String::new() } else { format!(" ({})", risk.watchlist_pattern) };
+        rows.add([format!("{:.1}", risk.score), risk.level.clone(), format!("{}{why}", risk.criticality), message::entity(risk.entity.as_ref())]);
     }
     session.output.table(&rows)?;
     for risk in &all.risks {
