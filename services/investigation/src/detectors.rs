@@ -5,6 +5,7 @@ use crate::{facts::Facts, indicator::Indicator};
 pub mod findings;
 pub mod newness;
 pub mod techniques;
+pub mod threats;
 pub mod travel;
 
 /// The most indicators that one detector gives.
@@ -15,12 +16,22 @@ type Detector = fn(&Facts) -> Vec<Indicator>;
 
 /// Every detector, in the order of the kinds of indicators.
 const DETECTORS: &[Detector] =
-    &[techniques::detect, travel::detect, newness::detect_places, newness::detect_networks, newness::detect_user_agents, findings::detect];
+    &[techniques::detect, travel::detect, threats::detect, newness::detect_places, newness::detect_networks, newness::detect_user_agents, findings::detect];
 
 /// What all detectors find, by kind.
 #[must_use]
 pub fn detect(facts: &Facts) -> Vec<Indicator> {
     DETECTORS.iter().flat_map(|detector| detector(facts).into_iter().take(MAX_INDICATORS)).collect()
+}
+
+/// Of what detectors have found, at most so many of each kind.
+pub fn cut(indicators: &mut Vec<Indicator>, most: usize) {
+    let (mut kind, mut count) = (None, 0);
+    indicators.retain(|indicator| {
+        count = if kind == Some(indicator.kind()) { count + 1 } else { 1 };
+        kind = Some(indicator.kind());
+        count <= most
+    });
 }
 
 #[cfg(test)]

@@ -21,7 +21,10 @@ pub async fn collect(graph: &Graph, subject: &Subject, scope: TimeWindow) -> Res
     let entity = subject.entity();
     let mut facts = Facts::none(subject.clone(), scope);
     let Some(habits) = graph.habits(&entity, scope).await? else { return Ok(facts) };
-    facts.account = graph.habits(&subject.account_entity(), scope).await?.unwrap_or_default();
+    let subject = &subject.clone().in_account(habits.account.clone());
+    if let Some(account) = subject.account_entity() {
+        facts.account = graph.habits(&account, scope).await?.unwrap_or_default();
+    }
     if techniques::asks_for_baseline(&habits) {
         facts.before = graph.habits(&entity, scope.to_hours().before(BASELINE_DAYS)).await?.unwrap_or_default();
     }

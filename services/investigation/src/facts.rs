@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use gumshoe_model::{TimeWindow, Timestamp};
+use gumshoe_model::{AccountId, TimeWindow, Timestamp};
 use serde_json::Value;
 
 use crate::investigation::Subject;
@@ -34,6 +34,8 @@ pub struct Seen {
 pub struct Habits {
     /// The entity's other identifiers.
     pub aliases: Vec<String>,
+    /// The account that it belongs to, where known.
+    pub account: Option<AccountId>,
     /// Days of the baseline with any record of its account.
     pub baseline_days: u32,
     /// Operations that it called.
@@ -98,6 +100,17 @@ pub struct RelatedFinding {
     pub address: String,
 }
 
+/// An address that a threat list has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlaggedAddress {
+    /// The address.
+    pub address: String,
+    /// The list.
+    pub list: String,
+    /// What the list says of it; may be empty.
+    pub category: String,
+}
+
 /// All that is known of a subject in a scope time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -117,6 +130,8 @@ pub struct Facts {
     pub travels: Vec<Call>,
     /// Findings that affect it.
     pub findings: Vec<RelatedFinding>,
+    /// Addresses that it called from and that threat lists have, those of most records first.
+    pub flagged: Vec<FlaggedAddress>,
 }
 
 impl Facts {
@@ -132,6 +147,7 @@ impl Facts {
             calls: Vec::new(),
             travels: Vec::new(),
             findings: Vec::new(),
+            flagged: Vec::new(),
         }
     }
 }

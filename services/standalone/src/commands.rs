@@ -33,6 +33,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Login(login) => return credentials::login(remote, &login, output).await,
         Command::Logout => return credentials::logout(output),
         Command::Generate(generate) => return generate::generate(generate, output).await,
+        Command::Evaluate(evaluate) => return crate::evaluate::evaluate(evaluate, output).await,
         _ => {}
     }
     let session = Session { connection: Connection::open(remote).await?, output };
@@ -63,9 +64,13 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Principals { command } => access::principals(&session, command).await,
         Command::Policies { command } => access::policies(&session, command).await,
         Command::Keys { command } => access::keys(&session, command).await,
-        Command::Serve(_) | Command::CheckConfig(_) | Command::Completions { .. } | Command::Login(_) | Command::Logout | Command::Generate(_) => {
-            Err(Failure::Broken("not a client command".to_owned()))
-        }
+        Command::Serve(_)
+        | Command::CheckConfig(_)
+        | Command::Completions { .. }
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Generate(_)
+        | Command::Evaluate(_) => Err(Failure::Broken("not a client command".to_owned())),
     }
 }
 

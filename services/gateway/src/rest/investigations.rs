@@ -65,7 +65,8 @@ struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope_end_time: Option<String>,
     investigation_id: String,
-    entity_arn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +123,8 @@ impl Detail {
             severity: name(investigation.severity().as_str_name(), "INVESTIGATION_SEVERITY_"),
             state: name(investigation.state().as_str_name(), "INVESTIGATION_STATE_"),
             investigation_id: investigation.id,
-            entity_arn: investigation.entity_arn,
+            // Over gRPC, things that have none can be investigated too.
+            entity_arn: given(investigation.entity_arn),
         }
     }
 }

@@ -39,7 +39,7 @@ fn account_of(principal: &str) -> Option<&str> {
 }
 
 fn is_outsider(subject: &Subject, principal: &str) -> bool {
-    principal == "*" || account_of(principal).is_some_and(|account| account != subject.account().as_str())
+    principal == "*" || subject.account().is_some_and(|own| account_of(principal).is_some_and(|account| account != own.as_str()))
 }
 
 /// Whether a policy, given as text or as an object, has an allowing statement that `wanted` accepts.

@@ -27,18 +27,21 @@ const ABROAD: &str = "203.0.113.66";
 const AGENT: &str = "python-requests/2.31";
 
 /// A day that ended some hours ago, begun on the hour.
-fn begin() -> i64 {
+pub(crate) fn begin() -> i64 {
     let now = SystemClock.now().0;
     now - now.rem_euclid(MICROS_PER_HOUR) - 30 * MICROS_PER_HOUR
 }
 
 async fn start(service: &Service, begin: i64) -> String {
+    start_of(service, begin, api::StartInvestigationRequest { entity_arn: ANN.to_owned(), ..api::StartInvestigationRequest::default() }).await
+}
+
+pub(crate) async fn start_of(service: &Service, begin: i64, request: api::StartInvestigationRequest) -> String {
     let at = |time: i64| Some(time_to_proto(Timestamp(time)));
     let request = api::StartInvestigationRequest {
         graph_arn: GRAPH.to_owned(),
-        entity_arn: ANN.to_owned(),
         scope: Some(TimeRange { start_time: at(begin), end_time: at(begin + MICROS_PER_DAY) }),
-        request_id: String::new(),
+        ..request
     };
     service.client("detective:StartInvestigation", GRAPH).start_investigation(request).await.unwrap().into_inner().investigation_id
 }
@@ -58,7 +61,7 @@ fn event(at: i64, actor: &str, (service, operation): (&str, &str), address: &str
 }
 
 /// A stolen key: from another country an hour after the last call at home.
-fn tell_attack(told: &mut Told, begin: i64) {
+pub(crate) fn tell_attack(told: &mut Told, begin: i64) {
     let hour = |hour: i64| begin + hour * MICROS_PER_HOUR;
     told.profiles.insert(
         ANN.to_owned(),
@@ -168,8 +171,16 @@ async fn an_attack_is_told_with_all_its_indicators() {
     let id = start(&service, begin).await;
     let found = service.finished(&id).await;
     assert_eq!((found.status(), found.severity()), (api::InvestigationStatus::Successful, api::InvestigationSeverity::Critical));
+    assert_eq!((found.principals_done, found.principals_total, found.principals_left_out), (1, 1, 0));
     let indicators = service.indicators(&id).await;
     check_attack(&indicators);
+    let ann = Some(EntityKey { r#type: EntityType::User.into(), id: ANN.to_owned() });
+    assert!(indicators.iter().all(|indicator| indicator.principal == ann));
+    let explained = service.explained(&id).await;
+    assert_eq!(explained.points, explained.reasons.iter().map(|reason| reason.points).sum::<u32>());
+    assert_eq!((explained.principals.len(), &explained.principals[0].entity, &explained.principals[0].reasons), (1, &ann, &explained.reasons));
+    let reason = |text: &str| explained.reasons.iter().any(|reason| reason.description.contains(text));
+    assert!(reason("T1562.008 (Defense Evasion)") && reason("new country BR, also for the account") && reason("calls from DE and BR"), "{explained:?}");
     {
         let told = service.world.graph.told();
         assert_eq!(told.records.get("CreateAccessKey"), Some(&true), "whose key it is stands in the record");

@@ -118,7 +118,7 @@ fn each_indicator_has_its_own_detail() {
         json!({"IndicatorType": "TTP_OBSERVED", "IndicatorDetail": {"TTPsObservedDetail":
             {"Tactic": "Persistence", "Technique": "T1098", "APIName": "CreateAccessKey", "APISuccessCount": 3, "APIFailureCount": 0}}})
     );
-    let flagged = api::FlaggedIpAddressDetail { ip_address: "198.51.100.1".to_owned(), reason: "a list".to_owned() };
+    let flagged = api::FlaggedIpAddressDetail { ip_address: "198.51.100.1".to_owned(), reason: "a list".to_owned(), category: "tor exit".to_owned() };
     assert_eq!(
         shown(IndicatorType::FlaggedIpAddress, api::indicator::Detail::FlaggedIpAddress(flagged))["IndicatorDetail"],
         json!({"FlaggedIpAddressDetail": {"IpAddress": "198.51.100.1", "Reason": "AWS_THREAT_INTELLIGENCE"}})
