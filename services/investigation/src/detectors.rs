@@ -37,10 +37,12 @@ pub fn cut(indicators: &mut Vec<Indicator>, most: usize) {
 #[cfg(test)]
 pub(crate) mod tests {
     use gumshoe_model::{TimeWindow, Timestamp, time::MICROS_PER_DAY};
-    use serde_json::Value;
 
     use super::*;
-    use crate::facts::{Call, Habits, RelatedFinding, Seen};
+    use crate::{
+        facts::{Call, Habits, RelatedFinding, Seen},
+        techniques::{Tactic, Technique},
+    };
 
     pub(crate) const START: i64 = 1_700_000_000_000_000;
 
@@ -65,7 +67,7 @@ pub(crate) mod tests {
             operation: operation.to_owned(),
             failed: false,
             address: address.to_owned(),
-            record: Value::Null,
+            techniques: Vec::new(),
         }
     }
 
@@ -79,7 +81,8 @@ pub(crate) mod tests {
     #[test]
     fn indicators_come_by_kind_and_are_bounded() {
         let mut facts = quiet();
-        facts.calls = vec![call(0, "cloudtrail", "StopLogging", "203.0.113.9")];
+        let technique = Technique { level: 3, tactic: Tactic::DefenseEvasion, id: "T1562.008".to_owned(), procedure: "x".to_owned(), only_if_new: false };
+        facts.calls = vec![Call { techniques: vec![technique], ..call(0, "cloudtrail", "StopLogging", "203.0.113.9") }];
         facts.habits.user_agents = (0..1_000).map(|number| seen(&format!("agent/{number}"), true)).collect();
         facts.habits.networks = vec![seen("Example", true)];
         facts.findings = vec![RelatedFinding { id: "f".to_owned(), finding_type: "t".to_owned(), address: String::new() }];

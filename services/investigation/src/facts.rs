@@ -3,9 +3,8 @@
 use std::collections::HashMap;
 
 use gumshoe_model::{AccountId, TimeWindow, Timestamp};
-use serde_json::Value;
 
-use crate::investigation::Subject;
+use crate::{investigation::Subject, techniques::Technique};
 
 /// With fewer days of records in the baseline, everything is new and newness says nothing.
 pub const TRAINING_DAYS: u32 = 14;
@@ -57,12 +56,6 @@ impl Habits {
         self.baseline_days < TRAINING_DAYS
     }
 
-    /// How often an operation was called.
-    #[must_use]
-    pub fn calls_of(&self, service: &str, operation: &str) -> u64 {
-        self.operations.iter().find(|seen| seen.service == service && seen.name == operation).map_or(0, |seen| seen.count)
-    }
-
     /// Countries by address.
     #[must_use]
     pub fn places(&self) -> HashMap<&str, &str> {
@@ -85,8 +78,8 @@ pub struct Call {
     pub failed: bool,
     /// From where; not always an address.
     pub address: String,
-    /// The record as it came; null where it was not read.
-    pub record: Value,
+    /// What detection rules that it matched say.
+    pub techniques: Vec<Technique>,
 }
 
 /// A finding that affects the subject.
@@ -122,9 +115,7 @@ pub struct Facts {
     pub habits: Habits,
     /// What its account did.
     pub account: Habits,
-    /// What it did in the 45 days before, where that was asked for.
-    pub before: Habits,
-    /// Its calls that may be a technique.
+    /// Its calls that detection rules matched.
     pub calls: Vec<Call>,
     /// Its calls around those that came from another country than most.
     pub travels: Vec<Call>,
@@ -143,7 +134,6 @@ impl Facts {
             scope,
             habits: Habits::default(),
             account: Habits::default(),
-            before: Habits::default(),
             calls: Vec::new(),
             travels: Vec::new(),
             findings: Vec::new(),

@@ -55,8 +55,8 @@ const fn weight(kind: Kind) -> Weight {
 /// Points of a technique that succeeded.
 pub(crate) const fn tactic_points(tactic: Tactic) -> u32 {
     match tactic {
-        Tactic::Discovery => 3,
-        Tactic::InitialAccess | Tactic::Execution | Tactic::LateralMovement | Tactic::Collection => 10,
+        Tactic::Discovery | Tactic::Reconnaissance | Tactic::ResourceDevelopment => 3,
+        Tactic::InitialAccess | Tactic::Execution | Tactic::LateralMovement | Tactic::Collection | Tactic::CommandAndControl => 10,
         Tactic::Persistence | Tactic::PrivilegeEscalation | Tactic::CredentialAccess => 15,
         Tactic::DefenseEvasion | Tactic::Exfiltration | Tactic::Impact => 20,
     }

@@ -9,16 +9,15 @@ use gumshoe_api::{
 };
 use gumshoe_model::{AccountId, EntityKey, EntityType, GraphArn, TimeWindow, Timestamp};
 use gumshoe_runtime::{Caller, PrincipalChannel, Signed, TokenSigner};
-use serde_json::Value;
 use tonic::Code;
 
 use crate::{
-    detectors::techniques::Wanted,
     error::GraphError,
     facts::{Call, Habits, RelatedFinding, Seen},
     finding::Finding,
     investigation::Subject,
     suppression::Pattern,
+    techniques::Technique,
     verdict::FindingId,
 };
 
@@ -27,15 +26,13 @@ const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The most values that the graph lists of a kind.
 const LIST_SIZE: i32 = 1_000;
 const PAGE_SIZE: i32 = 1_000;
-/// Records have text of up to 256 KiB.
-const PAGE_SIZE_WITH_RECORDS: i32 = 100;
-/// Calls of one operation that are looked at, the latest.
-const MAX_CALLS: usize = 5_000;
-/// The same where what they asked for matters.
-const MAX_CALLS_WITH_RECORDS: usize = 1_000;
+/// Calls that rules matched that are looked at, the latest.
+const MAX_MATCHED: usize = 20_000;
 /// Calls looked at for travels, the latest.
 const MAX_TRAVELS: usize = 20_000;
 const MAX_FINDINGS: i32 = 100;
+/// What the ids of findings begin with that the graph makes of a rule's matches.
+const RULE_FINDING: &str = "gumshoe:rule:";
 /// Findings looked at for how many of them a pattern covers.
 const MAX_COUNTED: usize = 10_000;
 
@@ -120,14 +117,13 @@ impl Graph {
         }
     }
 
-    /// The subject's own calls of an operation in a scope time, the latest few thousand.
+    /// The subject's own calls in a scope time that detection rules matched, the latest few ten thousand.
     ///
     /// # Errors
     /// [`GraphError`].
-    pub async fn calls(&self, subject: &Subject, habits: &Habits, scope: TimeWindow, wanted: &Wanted) -> Result<Vec<Call>, GraphError> {
-        let filter = proto::EventFilter { service: wanted.service.clone(), operation: wanted.operation.clone(), ..Self::filter(subject, scope) };
-        let most = if wanted.records { MAX_CALLS_WITH_RECORDS } else { MAX_CALLS };
-        self.events(subject, habits, filter, wanted.records, most).await
+    pub async fn matched_calls(&self, subject: &Subject, habits: &Habits, scope: TimeWindow) -> Result<Vec<Call>, GraphError> {
+        let filter = proto::EventFilter { rule_id: "*".to_owned(), ..Self::filter(subject, scope) };
+        self.events(subject, habits, filter, MAX_MATCHED).await
     }
 
     /// All of the subject's own calls in a scope time, the latest few ten thousand.
@@ -135,7 +131,7 @@ impl Graph {
     /// # Errors
     /// [`GraphError`].
     pub async fn all_calls(&self, subject: &Subject, habits: &Habits, scope: TimeWindow) -> Result<Vec<Call>, GraphError> {
-        self.events(subject, habits, Self::filter(subject, scope), false, MAX_TRAVELS).await
+        self.events(subject, habits, Self::filter(subject, scope), MAX_TRAVELS).await
     }
 
     /// Findings that affect an entity and were active in a scope time, worst first; not those that are archived.
@@ -152,7 +148,8 @@ impl Graph {
         };
         let listed = self.client.clone().list_findings(request).await?.into_inner().findings;
         let mut findings = Vec::with_capacity(listed.len());
-        for finding in listed {
+        // What a rule says of single calls is told by the calls.
+        for finding in listed.into_iter().filter(|finding| !finding.id.starts_with(RULE_FINDING)) {
             let address = self.address_of(&finding.id).await?;
             findings.push(RelatedFinding { id: finding.id, finding_type: finding.r#type, address });
         }
@@ -354,10 +351,9 @@ impl Graph {
         }
     }
 
-    async fn events(&self, subject: &Subject, habits: &Habits, filter: proto::EventFilter, records: bool, most: usize) -> Result<Vec<Call>, GraphError> {
-        let page_size = if records { PAGE_SIZE_WITH_RECORDS } else { PAGE_SIZE };
+    async fn events(&self, subject: &Subject, habits: &Habits, filter: proto::EventFilter, most: usize) -> Result<Vec<Call>, GraphError> {
         let mut request =
-            proto::ListEventsRequest { graph_arn: self.arn.clone(), filter: Some(filter), page_size, page_token: String::new(), omit_raw: !records };
+            proto::ListEventsRequest { graph_arn: self.arn.clone(), filter: Some(filter), page_size: PAGE_SIZE, page_token: String::new(), omit_raw: true };
         let (mut calls, mut looked_at) = (Vec::new(), 0);
         loop {
             let page = self.client.clone().list_events(request.clone()).await?.into_inner();
@@ -381,7 +377,7 @@ fn call(subject: &Subject, habits: &Habits, event: proto::Event) -> Option<Call>
         operation: event.operation,
         failed: !event.error.is_empty(),
         address: event.address,
-        record: serde_json::from_str(&event.raw).unwrap_or(Value::Null),
+        techniques: event.rules.into_iter().filter_map(Technique::of).collect(),
     })
 }
 

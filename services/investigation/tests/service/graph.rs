@@ -27,8 +27,6 @@ use url::Url;
 pub struct Told {
     /// Profiles by entity id, whatever the scope.
     pub profiles: HashMap<String, EntityProfile>,
-    /// The profile of the time before [`Self::before_from`], by entity id.
-    pub before: HashMap<String, EntityProfile>,
     /// Records, of whomever; latest first.
     pub events: Vec<Event>,
     /// Findings, in order.
@@ -49,8 +47,8 @@ pub struct Told {
     pub calls: usize,
     /// The scopes that profiles were asked for.
     pub scopes: Vec<(String, TimeRange)>,
-    /// Whether each listing of records wanted their text, by operation.
-    pub records: HashMap<String, bool>,
+    /// The rules that listings of records were asked for.
+    pub asked_rules: Vec<String>,
 }
 
 #[derive(Clone)]
@@ -184,9 +182,7 @@ impl GraphService for FakeGraph {
         self.profiles_stalled.subscribe().wait_for(|stalled| !stalled).await.unwrap();
         let (id, scope) = (body.entity.unwrap().id, body.scope.unwrap());
         let mut told = self.told();
-        let asked_before = told.scopes.iter().any(|(known, first)| *known == id && first.start_time == scope.end_time);
-        let profiles = if asked_before { &told.before } else { &told.profiles };
-        let profile = profiles.get(&id).cloned();
+        let profile = told.profiles.get(&id).cloned();
         told.scopes.push((id.clone(), scope));
         let profile = profile.ok_or_else(|| Status::from(gumshoe_runtime::status::not_found("entity", &id)))?;
         Ok(Response::new(proto::GetEntityProfileResponse { profile: Some(profile) }))
@@ -196,10 +192,15 @@ impl GraphService for FakeGraph {
         let body = self.admit(request, |body| &body.graph_arn).await?;
         let filter = body.filter.unwrap();
         let mut told = self.told();
-        told.records.insert(filter.operation.clone(), !body.omit_raw);
+        if !filter.rule_id.is_empty() && body.page_token.is_empty() {
+            told.asked_rules.push(filter.rule_id.clone());
+        }
         let fits = |event: &&Event| {
             let named = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
-            named(&filter.service, &event.service) && named(&filter.operation, &event.operation) && contains(filter.scope.as_ref(), event.time.as_ref())
+            (filter.rule_id.is_empty() || filter.rule_id == "*" && !event.rules.is_empty())
+                && named(&filter.service, &event.service)
+                && named(&filter.operation, &event.operation)
+                && contains(filter.scope.as_ref(), event.time.as_ref())
         };
         // Pages of two, whatever is asked for.
         let start: usize = body.page_token.parse().unwrap_or_default();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gumshoe_api::{
     common::v1::{EntityKey, EntityType, RecordKind, TimeRange},
     convert::time_to_proto,
-    graph::v1::{EntityProfile, Event, FindingSummary},
+    graph::v1::{EntityProfile, Event, FindingSummary, MatchedRule},
     investigation::v1::{self as api, indicator::Detail},
 };
 use gumshoe_model::{
@@ -13,7 +13,6 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 use gumshoe_runtime::{Clock as _, SystemClock, status};
-use serde_json::json;
 use tonic::Status;
 
 use crate::{
@@ -55,8 +54,28 @@ fn event(at: i64, actor: &str, (service, operation): (&str, &str), address: &str
         service: format!("{service}.amazonaws.com"),
         operation: operation.to_owned(),
         address: address.to_owned(),
-        raw: json!({ "requestParameters": { "userName": "bob" } }).to_string(),
+        rules: rules(operation),
         ..Event::default()
+    }
+}
+
+/// The rules that matched calls of an operation.
+fn rules(operation: &str) -> Vec<MatchedRule> {
+    let rule = |tactic: &str, technique: &str, only_if_new| MatchedRule {
+        title: format!("Done: {operation}"),
+        level: "medium".to_owned(),
+        tactics: vec![tactic.to_owned()],
+        techniques: vec![technique.to_owned()],
+        only_if_new,
+        ..MatchedRule::default()
+    };
+    match operation {
+        "StopLogging" => vec![rule("Defense Evasion", "T1562.008", false)],
+        "CreateAccessKey" => vec![rule("Persistence", "T1098.001", true), rule("Persistence", "T1098.001", false)],
+        "GetSecretValue" => vec![rule("Credential Access", "T1555.006", false)],
+        "CreateUser" => vec![rule("Persistence", "T1136.003", true)],
+        "ListBuckets" => vec![rule("Discovery", "T1619", true)],
+        _ => Vec::new(),
     }
 }
 
@@ -81,9 +100,6 @@ pub(crate) fn tell_attack(told: &mut Told, begin: i64) {
             ..EntityProfile::default()
         },
     );
-    let quiet =
-        EntityProfile { baseline_days: 45, operations: list(vec![operation("secretsmanager", "GetSecretValue", 45, false)]), ..EntityProfile::default() };
-    told.before.insert(ANN.to_owned(), quiet);
     let account = EntityProfile {
         baseline_days: 45,
         countries: list(vec![seen("BR", 10, true)]),
@@ -106,11 +122,12 @@ pub(crate) fn tell_attack(told: &mut Told, begin: i64) {
         event(hour(9), ANN, ("s3", "ListBuckets"), HOME),
         event(hour(-1), ANN, ("cloudtrail", "StopLogging"), HOME),
     ];
-    told.findings = vec![FindingSummary {
-        id: "finding/1".to_owned(),
-        r#type: "UnauthorizedAccess:IAMUser/TorIPCaller".to_owned(),
-        ..crate::graph::finding("1", 8.0, ANN)
-    }];
+    let named = |id: &str, kind: &str| FindingSummary { id: id.to_owned(), r#type: kind.to_owned(), ..crate::graph::finding("1", 8.0, ANN) };
+    told.findings = vec![
+        named("finding/1", "UnauthorizedAccess:IAMUser/TorIPCaller"),
+        // Told by the calls.
+        named("gumshoe:rule:x:2024-05-01:y", "DefenseEvasion:CloudTrail/ATrailWasStopped"),
+    ];
     told.addresses.insert("finding/1".to_owned(), ABROAD.to_owned());
 }
 
@@ -181,12 +198,7 @@ async fn an_attack_is_told_with_all_its_indicators() {
     assert_eq!((explained.principals.len(), &explained.principals[0].entity, &explained.principals[0].reasons), (1, &ann, &explained.reasons));
     let reason = |text: &str| explained.reasons.iter().any(|reason| reason.description.contains(text));
     assert!(reason("T1562.008 (Defense Evasion)") && reason("new country BR, also for the account") && reason("calls from DE and BR"), "{explained:?}");
-    {
-        let told = service.world.graph.told();
-        assert_eq!(told.records.get("CreateAccessKey"), Some(&true), "whose key it is stands in the record");
-        assert_eq!(told.records.get("StopLogging"), Some(&false));
-        assert_eq!(told.records.get("ListBuckets"), None, "nobody asks what is usual");
-    }
+    assert_eq!(service.world.graph.told().asked_rules, ["*"], "only what rules matched is asked for");
 
     let request = api::ListIndicatorsRequest { graph_arn: GRAPH.to_owned(), investigation_id: id, page_size: 2, ..api::ListIndicatorsRequest::default() };
     for kind in [None, Some(api::IndicatorType::TtpObserved), Some(api::IndicatorType::NewAso), Some(api::IndicatorType::FlaggedIpAddress)] {
