@@ -141,6 +141,7 @@ pub async fn start(call: &Call<'_>) -> Outcome {
             end_time: Some(time_to_proto(input.required_time("ScopeEndTime"))),
         }),
         request_id: request_id.to_owned(),
+        ..StartInvestigationRequest::default()
     })?;
     let mut client = call.investigation(&request.graph_arn).await?;
     let answer = client.start_investigation(call.message(request)).await?.into_inner();

@@ -90,7 +90,7 @@ async fn a_whole_graph_is_all_its_accounts() {
     let begin = begin();
     tell_principals(&mut service.world.graph.told(), begin);
     let (explained, looked_at) = investigated(&service, begin, whole()).await;
-    assert_eq!(looked_at, [ANN, BOB, DEPLOY, OTHER_ACCOUNT, "arn:aws:iam::222222222222:root"]);
+    assert_eq!(looked_at, [ANN, BOB, OTHER_ACCOUNT, DEPLOY, "arn:aws:iam::222222222222:root"]);
     let found = explained.investigation.unwrap();
     assert_eq!((found.entity, found.entity_arn.as_str(), found.severity()), (None, GRAPH, api::InvestigationSeverity::Informational));
     assert_eq!((explained.points, explained.reasons), (0, Vec::new()));
