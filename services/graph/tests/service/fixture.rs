@@ -6,8 +6,9 @@ use std::{
 };
 
 use gumshoe_api::graph::v1::{
-    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_administration_service_client::GraphAdministrationServiceClient,
-    graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
+    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, behavior_service_client::BehaviorServiceClient,
+    graph_administration_service_client::GraphAdministrationServiceClient, graph_service_client::GraphServiceClient,
+    graph_writer_service_client::GraphWriterServiceClient,
 };
 use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
@@ -183,6 +184,8 @@ impl Fixture {
         // Tests of maintenance switch it on.
         config.maintenance.enabled = false;
         config.sweep.enabled = false;
+        // A sweep of weeks takes its time.
+        config.server.timeout_seconds = 600;
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
         let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
@@ -237,6 +240,28 @@ impl Fixture {
             None => caller,
         };
         GraphServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// What is asked about behaviour.
+    pub(crate) fn behavior(&self) -> BehaviorServiceClient<InterceptedService<Channel, Signing>> {
+        self.behavior_of(Some(self.arn.clone()))
+    }
+
+    /// The same with a token for another graph, or for none.
+    pub(crate) fn behavior_of(&self, graph: Option<GraphArn>) -> BehaviorServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:SweepGraph");
+        let caller = match graph {
+            Some(graph) => caller.with_graph(graph),
+            None => caller,
+        };
+        BehaviorServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// As after a crash of the sweep: what it committed is there, how far it was is not known.
+    pub(crate) async fn forget_checkpoint(&self) {
+        let store = gumshoe_graph::store::sql::SqlStore::open(&self.config.store).await.unwrap();
+        store.remove_graph(&self.arn).await.unwrap();
+        store.close().await;
     }
 
     /// The same asked by the gateway, which may not.
