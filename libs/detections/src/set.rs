@@ -231,6 +231,22 @@ impl RuleSet {
         self.correlations.get(place)
     }
 
+    /// Ids of the rules that are parts of others, by id.
+    pub fn part_ids(&self) -> impl Iterator<Item = &str> {
+        self.singles.iter().filter(|single| !single.parts.is_empty()).map(|single| single.rule.id.as_str())
+    }
+
+    /// Microseconds of the longest time within which a rule looks at several events; 0 if none does.
+    #[must_use]
+    pub fn longest_span(&self) -> i64 {
+        self.correlations.iter().map(|correlation| correlation.span).max().unwrap_or_default()
+    }
+
+    /// Parts of correlations that an event is marked with.
+    pub(crate) fn marked_parts(&self, marks: &str) -> Vec<&Part> {
+        marks.split(' ').filter_map(|id| self.single_of(id)).flat_map(|single| &single.parts).collect()
+    }
+
     /// Parts of correlations that an event matches.
     pub(crate) fn parts<'r>(&'r self, record: &Record<'_>) -> Vec<&'r Part> {
         let candidates = self.index.candidates(record.event).filter_map(|place| self.singles.get(place));

@@ -9,7 +9,7 @@
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
 //! | `rules`, `matches` | the detection rules of graphs; their matches as findings |
-//! | `hunt` | what a rule matches in history |
+//! | `hunt`, `correlate` | what a rule matches in history, and in several events together |
 //! | [`rpc`] | the RPCs for reading |
 //! | `rpc::behavior` | the RPCs for what is unusual and what matters |
 //! | `rpc::rules` | the RPCs for detection rules |
@@ -44,6 +44,7 @@ mod behavior;
 mod chain;
 pub mod commit;
 pub mod config;
+mod correlate;
 mod dedup;
 pub mod error;
 mod events;
@@ -87,12 +88,13 @@ pub const HEALTH_NAMES: &[&str] = &[
     "gumshoe.graph.v1.RuleService",
 ];
 
+use correlate::Correlator;
 use hot::{Hot, Watchlists};
 use lease::Leases;
 use maintenance::Maintenance;
 use rules::Rules;
 use store::sql::SqlStore;
-use sweep::Sweep;
+use sweep::{Finder, Sweep};
 
 /// Opens the lake and the store, whose schema must be up to date, serves, and maintains the lake until shutdown is requested.
 ///
@@ -111,10 +113,11 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         config.profiles.memory_bytes,
         Watchlists::new(Arc::clone(&store), config.watchlist.clone()),
     ));
-    let sweep =
-        Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, Vec::new()));
-    let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let rules = Arc::new(Rules::open(store.clone(), config.detections.directory)?);
+    let finders: Vec<Arc<dyn Finder>> = vec![Arc::new(Correlator::new(Arc::clone(&rules)))];
+    let sweep =
+        Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, finders));
+    let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&rules), Arc::clone(&places), config.known_event_ids);
     let rule_service = rpc::rules::RuleRpc::new(Arc::clone(&lake), Arc::clone(&rules), page_tokens.clone(), Arc::new(SystemClock));
     let behavior = rpc::behavior::Behavior::new(

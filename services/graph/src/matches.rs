@@ -140,7 +140,7 @@ impl Match<'_> {
             account: text(self.account),
             region: text(self.region),
             event_id: self.latest.1.to_owned(),
-            raw: document(self.rule, entities.first()),
+            raw: record(self.rule, entities.first()),
             entities,
         }
     }
@@ -190,10 +190,18 @@ pub(crate) fn description(rule: &Rule) -> String {
 }
 
 /// The finding as a document, for those who read a finding's record.
-pub(crate) fn document(rule: &Rule, actor: Option<&EntityKey>) -> String {
+fn record(rule: &Rule, actor: Option<&EntityKey>) -> String {
+    let mut document = document(rule);
+    if let (Some(fields), Some(actor)) = (document.as_object_mut(), actor) {
+        fields.insert("actor".to_owned(), serde_json::json!({ "type": actor.kind.as_str(), "id": actor.id }));
+    }
+    document.to_string()
+}
+
+/// What a rule says, as a document.
+pub(crate) fn document(rule: &Rule) -> serde_json::Value {
     let tactics: Vec<_> = rule.tactics.iter().map(|tactic| serde_json::json!({ "id": tactic.id(), "name": tactic.as_str() })).collect();
     let techniques: Vec<&str> = rule.techniques.iter().map(gumshoe_detections::Technique::id).collect();
-    let actor = actor.map(|actor| serde_json::json!({ "type": actor.kind.as_str(), "id": actor.id }));
     serde_json::json!({
         "rule": {
             "id": rule.id,
@@ -204,7 +212,5 @@ pub(crate) fn document(rule: &Rule, actor: Option<&EntityKey>) -> String {
             "falsePositives": rule.false_positives,
             "references": rule.references,
         },
-        "actor": actor,
     })
-    .to_string()
 }
