@@ -2,16 +2,7 @@
 
 use gumshoe_model::TimeWindow;
 
-use crate::{
-    detectors::{techniques, travel},
-    error::GraphError,
-    facts::Facts,
-    investigation::Subject,
-    rpc::graph::Graph,
-};
-
-/// Days of the baseline that the graph compares a scope time with.
-const BASELINE_DAYS: i64 = 45;
+use crate::{detectors::travel, error::GraphError, facts::Facts, investigation::Subject, rpc::graph::Graph};
 
 /// All that the graph knows of the subject in a scope time.
 ///
@@ -21,13 +12,11 @@ pub async fn collect(graph: &Graph, subject: &Subject, scope: TimeWindow) -> Res
     let entity = subject.entity();
     let mut facts = Facts::none(subject.clone(), scope);
     let Some(habits) = graph.habits(&entity, scope).await? else { return Ok(facts) };
-    facts.account = graph.habits(&subject.account_entity(), scope).await?.unwrap_or_default();
-    if techniques::asks_for_baseline(&habits) {
-        facts.before = graph.habits(&entity, scope.to_hours().before(BASELINE_DAYS)).await?.unwrap_or_default();
+    let subject = &subject.clone().in_account(habits.account.clone());
+    if let Some(account) = subject.account_entity() {
+        facts.account = graph.habits(&account, scope).await?.unwrap_or_default();
     }
-    for wanted in techniques::wanted(scope, &habits, &facts.before) {
-        facts.calls.extend(graph.calls(subject, &habits, scope, &wanted).await?);
-    }
+    facts.calls = graph.matched_calls(subject, &habits, scope).await?;
     if let Some(window) = travel::window(scope, &habits) {
         facts.travels = graph.all_calls(subject, &habits, window).await?;
     }
