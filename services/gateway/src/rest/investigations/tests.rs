@@ -110,8 +110,9 @@ fn an_investigation_is_whole_alone_and_short_in_a_list() {
 
 #[test]
 fn each_indicator_has_its_own_detail() {
-    let shown =
-        |kind: IndicatorType, detail| serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail), principal: None }).unwrap()).unwrap();
+    let shown = |kind: IndicatorType, detail| {
+        serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail), principal: None }).unwrap()).unwrap()
+    };
     let ttps = api::TtpsObservedDetail {
         tactic: "Persistence".to_owned(),
         technique: "T1098".to_owned(),
