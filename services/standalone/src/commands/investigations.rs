@@ -75,8 +75,12 @@ pub async fn show(session: &Session, id: &str) -> Result<(), Failure> {
         }
     }
     if session.output.is_json() {
-        message::print(session.output, "gumshoe.investigation.v1.GetInvestigationResponse", &found)?;
-        return message::print(session.output, "gumshoe.investigation.v1.ListIndicatorsResponse", &all);
+        let mut whole = message::value("gumshoe.investigation.v1.GetInvestigationResponse", &found)?;
+        let listed = message::value("gumshoe.investigation.v1.ListIndicatorsResponse", &all)?;
+        if let (Some(whole), Some(indicators)) = (whole.as_object_mut(), listed.get("indicators")) {
+            whole.insert("indicators".to_owned(), indicators.clone());
+        }
+        return session.output.json(&whole);
     }
     print(session, &found, &all.indicators)
 }
