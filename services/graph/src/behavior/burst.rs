@@ -17,6 +17,9 @@ const PRINCIPALS: [EntityType; 5] = [EntityType::User, EntityType::Role, EntityT
 /// Columns of a sketch: enough for some thousand pairs an hour; 300 KB in all.
 const COLUMNS: usize = 4_096;
 
+/// Calls in an hour that make a burst at least.
+const FEWEST: f64 = 10.0;
+
 /// A detector that has seen nothing. Its hashes begin with a number that nobody knows.
 pub(crate) fn detector() -> Midas {
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
@@ -62,9 +65,10 @@ async fn read(scope: &Scope<'_>, from: i64, midas: &mut Midas, judge: &mut Judge
             if hour < scope.from {
                 continue;
             }
-            // Less than usual is no burst.
+            // Less than usual is no burst, nor are a few of what is rare.
             let mut anomaly = burst.anomaly("hour");
-            if !judge(Source::Burst, if burst.count > burst.usual { anomaly.score } else { 0.0 }) {
+            let is_burst = burst.count > burst.usual && burst.count >= FEWEST;
+            if !judge(Source::Burst, if is_burst { anomaly.score } else { 0.0 }) {
                 continue;
             }
             let shown = operation.replacen('/', " ", 1);

@@ -38,9 +38,9 @@ const MAX_TITLE: usize = 240;
 /// Between which scores the threshold of a source lies. Those that say little of their own have a fixed one.
 fn bounds(source: Source) -> (f64, f64) {
     match source {
-        Source::Volume => (30.0, 70.0),
+        Source::Volume => (40.0, 70.0),
         Source::Peers => (30.0, 60.0),
-        Source::Burst => (45.0, 80.0),
+        Source::Burst => (50.0, 80.0),
         Source::Beacon => (80.0, 80.0),
         _ => (40.0, 40.0),
     }
@@ -173,7 +173,7 @@ fn judge(spots: &mut BTreeMap<&'static str, Spot>, source: Source, score: f64) -
     }
     let settings = spot::Settings { risk: RISK, calibration: CALIBRATION, ..spot::Settings::default() };
     let spot = spots.entry(source.as_str()).or_insert_with(|| Spot::new(settings));
-    let threshold = spot.threshold().unwrap_or(f64::midpoint(least, most)).clamp(least, most);
+    let threshold = spot.threshold().unwrap_or(least).clamp(least, most);
     if score >= threshold {
         return true;
     }
@@ -280,12 +280,12 @@ mod tests {
     #[test]
     fn thresholds_follow_what_is_usual_and_a_state_is_taken_up_again() {
         let mut state = State::new(1.0);
-        assert!(!state.judge(Source::Volume, 45.0) && state.judge(Source::Volume, 50.0), "halfway while there is no threshold");
-        for number in 0..2_000 {
-            state.judge(Source::Volume, f64::from(number % 20));
+        assert!(!state.judge(Source::Volume, 39.0) && state.judge(Source::Volume, 40.0), "the least while there is no threshold");
+        for number in 0..4_000 {
+            state.judge(Source::Volume, f64::from(number % 40));
         }
-        assert!(state.judge(Source::Volume, 35.0), "well above what is usual here");
-        assert!(!state.judge(Source::Volume, 29.0), "never so low");
+        assert!(!state.judge(Source::Volume, 40.0) && state.judge(Source::Volume, 50.0), "little more than what is usual here says nothing");
+        assert!(!state.judge(Source::Volume, 39.0), "never so low");
         assert!(state.judge(Source::Travel, 40.0) && !state.judge(Source::Travel, 39.9));
         step(&mut state, vec![found("user:a", 50.0, 0)]);
         let mut again = State::decode(&state.encode(), 1.0).unwrap();
