@@ -202,8 +202,11 @@ impl InvestigationService for Telling {
 
     async fn list_indicators(&self, request: Request<investigation::ListIndicatorsRequest>) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
         let detail = investigation::NewAsoDetail { aso: request.into_inner().page_token, is_new_for_entire_account: true };
-        let indicator =
-            investigation::Indicator { r#type: investigation::IndicatorType::NewAso.into(), detail: Some(investigation::indicator::Detail::NewAso(detail)), principal: None };
+        let indicator = investigation::Indicator {
+            r#type: investigation::IndicatorType::NewAso.into(),
+            detail: Some(investigation::indicator::Detail::NewAso(detail)),
+            principal: None,
+        };
         Ok(Response::new(investigation::ListIndicatorsResponse { indicators: vec![indicator], next_page_token: "next".to_owned() }))
     }
 }

@@ -29,28 +29,39 @@ fn of_call<'c>(call: &'c Call, habits: &Habits) -> BTreeMap<&'c str, &'c Techniq
     found
 }
 
+/// Calls of one operation and address that a rule matched.
+#[derive(Debug)]
+struct Seen<'f> {
+    technique: &'f Technique,
+    operation: &'f str,
+    address: &'f str,
+    successes: u64,
+    failures: u64,
+}
+
 /// Finds techniques: the gravest first, then those of most calls.
 #[must_use]
 pub fn detect(facts: &Facts) -> Vec<Indicator> {
-    let mut found: BTreeMap<(&str, &str, &str, &str), (&Technique, u64, u64)> = BTreeMap::new();
+    let mut found: BTreeMap<_, Seen<'_>> = BTreeMap::new();
     for call in &facts.calls {
+        let (operation, address) = (call.operation.as_str(), call.address.as_str());
         for (id, technique) in of_call(call, &facts.habits) {
-            let (_, successes, failures) = found.entry((id, &call.operation, &technique.procedure, &call.address)).or_insert((technique, 0, 0));
-            *(if call.failed { failures } else { successes }) += 1;
+            let key = (id, operation, technique.procedure.as_str(), address);
+            let seen = found.entry(key).or_insert(Seen { technique, operation, address, successes: 0, failures: 0 });
+            *(if call.failed { &mut seen.failures } else { &mut seen.successes }) += 1;
         }
     }
-    let mut found: Vec<_> = found.into_iter().collect();
-    found.sort_by_key(|(_, (technique, successes, failures))| Reverse((tactic_points(technique.tactic), *successes, *failures)));
-    let indicator =
-        |((_, operation, _, address), (technique, successes, failures)): ((&str, &str, &str, &str), (&Technique, u64, u64))| Indicator::TtpObserved {
-            tactic: technique.tactic,
-            technique: technique.id.clone(),
-            procedure: technique.procedure.clone(),
-            address: address.to_owned(),
-            operation: operation.to_owned(),
-            successes,
-            failures,
-        };
+    let mut found: Vec<Seen<'_>> = found.into_values().collect();
+    found.sort_by_key(|seen| Reverse((tactic_points(seen.technique.tactic), seen.successes, seen.failures)));
+    let indicator = |seen: Seen<'_>| Indicator::TtpObserved {
+        tactic: seen.technique.tactic,
+        technique: seen.technique.id.clone(),
+        procedure: seen.technique.procedure.clone(),
+        address: seen.address.to_owned(),
+        operation: seen.operation.to_owned(),
+        successes: seen.successes,
+        failures: seen.failures,
+    };
     found.into_iter().map(indicator).collect()
 }
 
@@ -59,12 +70,12 @@ mod tests {
     use super::*;
     use crate::{
         detectors::tests::{call, quiet},
-        facts::Seen,
+        facts::Seen as Activity,
         techniques::Tactic,
     };
 
-    fn operation(service: &str, name: &str, new: bool) -> Seen {
-        Seen { name: name.to_owned(), service: format!("{service}.amazonaws.com"), count: 1, new, ..Seen::default() }
+    fn operation(service: &str, name: &str, new: bool) -> Activity {
+        Activity { name: name.to_owned(), service: format!("{service}.amazonaws.com"), count: 1, new, ..Activity::default() }
     }
 
     fn rule(tactic: Tactic, id: &str, level: usize, procedure: &str) -> Technique {
