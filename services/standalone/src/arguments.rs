@@ -165,6 +165,16 @@ pub enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Investigate a principal, access key, finding, account or the whole graph, and say what is suspicious.
+    Investigate(Investigate),
+    /// List investigations, latest first.
+    Investigations {
+        /// Show this one, with what it has found.
+        id: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// What false positives teach: which findings are left out of listings.
     Suppressions {
         /// What to do; without it, list.
@@ -535,6 +545,16 @@ pub struct Generate {
     /// No attack among mixed logs.
     #[arg(long)]
     pub no_attack: bool,
+}
+
+/// What to investigate.
+#[derive(Debug, Args)]
+pub struct Investigate {
+    /// `type:id`, or an id or name alone [default: the whole graph].
+    pub target: Option<String>,
+    /// The time to look at, 3 hours to 30 days [default: the last 24 hours].
+    #[command(flatten)]
+    pub scope: ScopeTime,
 }
 
 /// What to measure. The format of DIR and what the numbers mean is in docs/evaluate.md.
