@@ -96,15 +96,15 @@ impl Default for Investigations {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Threats {
+    /// How often it is looked whether files have changed. Default 60.
+    pub reload_seconds: u64,
     /// The lists; see `docs/investigations.md` for their formats. Default none.
     pub lists: Vec<gumshoe_enrich::ListConfig>,
-    /// How often it is looked whether their files have changed. Default 60.
-    pub reload_seconds: u64,
 }
 
 impl Default for Threats {
     fn default() -> Self {
-        Self { lists: Vec::new(), reload_seconds: 60 }
+        Self { reload_seconds: 60, lists: Vec::new() }
     }
 }
 

@@ -70,7 +70,10 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let clock = Arc::new(SystemClock);
     let (started, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let threats = threats(&config.threats).await?;
+    let threats = Arc::new(ThreatLists::open(config.threats.lists.clone())?);
+    if !config.threats.lists.is_empty() {
+        tracing::info!(addresses = threats.current().len(), "threat lists are read");
+    }
     let worker = Worker::new(store.clone(), graphs.clone(), clock.clone(), config.investigations.clone(), Arc::clone(&threats), started.clone());
     let courier = Courier::new(store.clone(), graphs.clone(), clock.clone(), config.feedback.clone(), decided.clone())?;
     let investigation = Investigation::new(store.clone(), graphs, clock, page_tokens, &config, started, decided);
@@ -98,18 +101,6 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let (served, (), (), ()) = tokio::join!(serving, claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()), following);
     store.close().await;
     Ok(served?)
-}
-
-/// Reads the threat lists, which may be long.
-async fn threats(config: &config::Threats) -> Result<Arc<ThreatLists>, Error> {
-    let lists = config.lists.clone();
-    let read = tokio::task::spawn_blocking(move || ThreatLists::open(lists)).await;
-    // It was not cancelled, and reading does not panic.
-    let read = read.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
-    if !config.lists.is_empty() {
-        tracing::info!(addresses = read.current().len(), "threat lists are read");
-    }
-    Ok(Arc::new(read))
 }
 
 /// Reads threat lists again when their files change; those that are wrong change nothing.

@@ -165,6 +165,16 @@ pub enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Investigate a principal, access key, finding, account or the whole graph, and say what is suspicious.
+    Investigate(Investigate),
+    /// List investigations, latest first.
+    Investigations {
+        /// Show this one, with what it has found.
+        id: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// What false positives teach: which findings are left out of listings.
     Suppressions {
         /// What to do; without it, list.
@@ -537,6 +547,16 @@ pub struct Generate {
     pub no_attack: bool,
 }
 
+/// What to investigate.
+#[derive(Debug, Args)]
+pub struct Investigate {
+    /// `type:id`, or an id or name alone [default: the whole graph].
+    pub target: Option<String>,
+    /// The time to look at, 3 hours to 30 days [default: the last 24 hours].
+    #[command(flatten)]
+    pub scope: ScopeTime,
+}
+
 /// What to measure. The format of DIR and what the numbers mean is in docs/evaluate.md.
 #[derive(Debug, Clone, Args)]
 pub struct Evaluate {
@@ -549,6 +569,9 @@ pub struct Evaluate {
     /// Text to take out of records before they are sent, such as the name of the tool that made them; may be repeated.
     #[arg(long = "blank", value_name = "TEXT")]
     pub blanks: Vec<String>,
+    /// Days that the accounts in the logs are known before the scenario begins; with fewer than 14 nothing is new.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=45), value_name = "DAYS")]
+    pub history: u8,
     /// Generated records without an attack to look for false alarms in.
     #[arg(long, default_value_t = 0, value_name = "RECORDS")]
     pub background: u64,

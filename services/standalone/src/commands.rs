@@ -7,6 +7,7 @@ mod findings;
 mod generate;
 mod graph;
 mod ingest;
+mod investigations;
 mod profile;
 mod records;
 mod rules;
@@ -42,6 +43,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Findings(filter) => findings::list(&session, filter).await,
         Command::Finding { id } => findings::show(&session, &id).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
+        Command::Investigate(investigate) => investigations::investigate(&session, &investigate).await,
+        Command::Investigations { id: Some(id), .. } => investigations::show(&session, &id).await,
+        Command::Investigations { limit, .. } => investigations::list(&session, limit).await,
         Command::Suppressions { command } => suppressions::suppressions(&session, command).await,
         Command::Profile(profile) => profile::profile(&session, &profile).await,
         Command::Risk { entities, watch: true, min_level, .. } => profile::watch(&session, &entities, min_level.unwrap_or_default()).await,

@@ -7,7 +7,12 @@
 //! | [`background`] | benign logs without end, for false alarms |
 //! | [`report`] | what comes out of all of them |
 
-use std::{collections::VecDeque, path::Path, sync::Mutex, time::Duration};
+use std::{
+    collections::VecDeque,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
 
 use futures::{StreamExt as _, stream};
 use gumshoe_model::account::REGIONS;
@@ -53,11 +58,12 @@ pub async fn evaluate(arguments: Evaluate, output: Output) -> Result<(), Failure
     }
     let folder = tempfile::tempdir().map_err(|source| Failure::File { action: "make", path: std::env::temp_dir(), source })?;
     let serve = server(&arguments, folder.path());
+    let (wanted, path) = (&arguments, folder.path());
     let report = serve::beside(&serve, |remote| async move {
         let connection = Connection::open(&remote).await?;
-        measure(&arguments, &connection, scenarios, folder.path()).await.map(|report| (report, arguments, folder))
-    });
-    let (report, arguments, _folder) = report.await?;
+        measure(wanted, &connection, scenarios, path).await
+    })
+    .await?;
     report.print(output)?;
     report.check(arguments.min_recall, arguments.max_alarms)
 }
@@ -80,7 +86,7 @@ fn server(arguments: &Evaluate, folder: &Path) -> Serve {
 }
 
 async fn measure(arguments: &Evaluate, connection: &Connection, scenarios: Vec<Scenario>, folder: &Path) -> Result<Report, Failure> {
-    let judge = Judge { connection, folder: &arguments.folder, blanks: &arguments.blanks };
+    let judge = Judge { connection, folder: &arguments.folder, blanks: &arguments.blanks, history: arguments.history };
     let progress = Progress::new(0, "evaluating");
     let regions: Mutex<VecDeque<&str>> = Mutex::new(REGIONS.into_iter().filter(|region| *region != BACKGROUND_REGION).collect());
     let mut report = Report::default();
@@ -88,12 +94,11 @@ async fn measure(arguments: &Evaluate, connection: &Connection, scenarios: Vec<S
         let judged = |scenario: Scenario| {
             let (judge, regions) = (&judge, &regions);
             async move {
-                let free = |error: std::sync::PoisonError<_>| error.into_inner();
                 // There are as many regions as scenarios at the same time, or more.
-                let region = regions.lock().unwrap_or_else(free).pop_front();
+                let region = regions.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 let region = region.ok_or_else(|| Failure::Broken("no region is free".to_owned()))?;
                 let verdict = judge.judge(&scenario, region).await;
-                regions.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push_back(region);
+                regions.lock().unwrap_or_else(PoisonError::into_inner).push_back(region);
                 verdict.map(|verdict| (scenario, verdict))
             }
         };

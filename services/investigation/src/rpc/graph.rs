@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gumshoe_api::{
-    common::v1::Relation,
+    common::v1::{self as common, Relation},
     convert::{entity_from_proto, entity_to_proto, entity_type_to_proto, record_kind_to_proto, time_from_proto, time_to_proto, window_to_proto},
     graph::v1::{self as proto, graph_service_client::GraphServiceClient},
 };
@@ -147,13 +147,15 @@ impl Graph {
             ..proto::ListFindingsRequest::default()
         };
         let listed = self.client.clone().list_findings(request).await?.into_inner().findings;
-        let mut findings = Vec::with_capacity(listed.len());
         // What a rule says of single calls is told by the calls.
-        for finding in listed.into_iter().filter(|finding| !finding.id.starts_with(RULE_FINDING)) {
-            let address = self.address_of(&finding.id).await?;
-            findings.push(RelatedFinding { id: finding.id, finding_type: finding.r#type, address });
-        }
-        Ok(findings)
+        let listed = listed.into_iter().filter(|finding| !finding.id.starts_with(RULE_FINDING));
+        let is_address = |entity: &&common::EntityKey| entity.r#type() == common::EntityType::IpAddress;
+        let related = |finding: proto::FindingSummary| RelatedFinding {
+            address: finding.entities.iter().find(is_address).map(|entity| entity.id.clone()).unwrap_or_default(),
+            id: finding.id,
+            finding_type: finding.r#type,
+        };
+        Ok(listed.map(related).collect())
     }
 
     /// A page of findings, and the token of the next.
@@ -325,21 +327,6 @@ impl Graph {
         let request =
             proto::BatchGetRiskRequest { graph_arn: self.arn.clone(), entities: entities.iter().map(entity_to_proto).collect(), time: Some(time_to_proto(at)) };
         Ok(self.client.clone().batch_get_risk(request).await?.into_inner().risks.into_iter().map(|risk| risk.score).collect())
-    }
-
-    /// An address that a finding names, or empty.
-    async fn address_of(&self, finding: &str) -> Result<String, GraphError> {
-        let Ok(entity) = EntityKey::new(EntityType::Finding, finding) else { return Ok(String::new()) };
-        let request = proto::ListNeighborsRequest {
-            graph_arn: self.arn.clone(),
-            entity: Some(entity_to_proto(&entity)),
-            relations: vec![Relation::AffectedBy.into()],
-            peer_type: entity_type_to_proto(EntityType::IpAddress),
-            page_size: 1,
-            ..proto::ListNeighborsRequest::default()
-        };
-        let neighbors = self.client.clone().list_neighbors(request).await?.into_inner().neighbors;
-        Ok(neighbors.into_iter().next().and_then(|neighbor| neighbor.entity).map(|entity| entity.id).unwrap_or_default())
     }
 
     fn filter(subject: &Subject, scope: TimeWindow) -> proto::EventFilter {

@@ -33,8 +33,6 @@ pub struct Told {
     pub findings: Vec<FindingSummary>,
     /// What findings were asked for.
     pub listings: Vec<proto::ListFindingsRequest>,
-    /// Addresses by finding.
-    pub addresses: HashMap<String, String>,
     /// What other entities are tied to, by their id, as a search for neighbours of one relation and direction gives it.
     pub neighbors: HashMap<(String, Relation, proto::Direction), Vec<EntityKey>>,
     /// What a search finds, of the types asked for.
@@ -235,18 +233,11 @@ impl GraphService for FakeGraph {
 
     async fn list_neighbors(&self, request: Request<proto::ListNeighborsRequest>) -> Result<Response<proto::ListNeighborsResponse>, Status> {
         let body = self.admit(request, |body| &body.graph_arn).await?;
-        let finding = body.entity.clone().unwrap();
-        if finding.r#type() != EntityType::Finding {
-            let tie = (finding.id, Relation::try_from(body.relations[0]).unwrap(), body.direction());
-            let fits = |peer: &&EntityKey| body.peer_type() == EntityType::Unspecified || peer.r#type() == body.peer_type();
-            let told = self.told();
-            let peers = told.neighbors.get(&tie).into_iter().flatten().filter(fits);
-            let neighbors = peers.map(|peer| Neighbor { entity: Some(peer.clone()), ..Neighbor::default() }).collect();
-            return Ok(Response::new(proto::ListNeighborsResponse { neighbors, ..Default::default() }));
-        }
-        assert_eq!(body.peer_type(), EntityType::IpAddress);
-        let neighbor = |id: &String| Neighbor { entity: Some(EntityKey { r#type: EntityType::IpAddress.into(), id: id.clone() }), ..Neighbor::default() };
-        let neighbors = self.told().addresses.get(&finding.id).map(neighbor).into_iter().collect();
+        let tie = (body.entity.clone().unwrap().id, Relation::try_from(body.relations[0]).unwrap(), body.direction());
+        let fits = |peer: &&EntityKey| body.peer_type() == EntityType::Unspecified || peer.r#type() == body.peer_type();
+        let told = self.told();
+        let peers = told.neighbors.get(&tie).into_iter().flatten().filter(fits);
+        let neighbors = peers.map(|peer| Neighbor { entity: Some(peer.clone()), ..Neighbor::default() }).collect();
         Ok(Response::new(proto::ListNeighborsResponse { neighbors, ..Default::default() }))
     }
 

@@ -206,3 +206,31 @@ async fn progress_is_seen_and_a_crash_in_the_middle_survived() {
     let found = second.finished(&id).await;
     assert_eq!((found.principals_done, found.status()), (5, api::InvestigationStatus::Successful));
 }
+
+#[tokio::test]
+async fn addresses_of_threat_lists_are_flagged_and_files_followed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("tor.csv"), "ip,category\n203.0.113.0/24,tor exit\n").unwrap();
+    let world = std::sync::Arc::new(World::new().await);
+    let list = gumshoe_enrich::ListConfig { path: folder.path().to_owned(), name: None, category: String::new() };
+    let service = world.serve(|config| config.threats.lists = vec![list]).await;
+    let begin = begin();
+    tell_attack(&mut world.graph.told(), begin);
+    let flagged = async || {
+        let (explained, _) = investigated(&service, begin, of(EntityType::User, ANN)).await;
+        let told = explained.reasons.iter().any(|reason| reason.description == "203.0.113.66 is in the threat list tor: tor exit" && reason.points == 25);
+        let indicators = service.indicators(&explained.investigation.unwrap().id).await;
+        let flagged = indicators.into_iter().filter_map(|indicator| match indicator.detail {
+            Some(api::indicator::Detail::FlaggedIpAddress(flagged)) => Some((flagged.ip_address, flagged.reason, flagged.category)),
+            _ => None,
+        });
+        (flagged.collect::<Vec<_>>(), told)
+    };
+    let text = |address: &str, list: &str, category: &str| (address.to_owned(), list.to_owned(), category.to_owned());
+    assert_eq!(flagged().await, (vec![text("203.0.113.66", "tor", "tor exit")], true));
+    std::fs::write(folder.path().join("mine.txt"), "198.51.100.1\n").unwrap();
+    let both = eventually("the new file is read", async || Some(flagged().await.0).filter(|flagged| flagged.len() == 2)).await;
+    assert_eq!(both, [text("198.51.100.1", "mine", ""), text("203.0.113.66", "tor", "tor exit")]);
+    std::fs::write(folder.path().join("tor.csv"), "ip,category\nnonsense,tor exit\n").unwrap();
+    assert_eq!(flagged().await.0.len(), 2, "what was read before stays in use");
+}

@@ -122,13 +122,18 @@ pub(crate) fn tell_attack(told: &mut Told, begin: i64) {
         event(hour(9), ANN, ("s3", "ListBuckets"), HOME),
         event(hour(-1), ANN, ("cloudtrail", "StopLogging"), HOME),
     ];
-    let named = |id: &str, kind: &str| FindingSummary { id: id.to_owned(), r#type: kind.to_owned(), ..crate::graph::finding("1", 8.0, ANN) };
+    let entity = |kind: EntityType, id: &str| EntityKey { r#type: kind.into(), id: id.to_owned() };
+    let named = |id: &str, kind: &str| FindingSummary {
+        id: id.to_owned(),
+        r#type: kind.to_owned(),
+        entities: vec![entity(EntityType::User, ANN), entity(EntityType::IpAddress, ABROAD)],
+        ..crate::graph::finding("1", 8.0, ANN)
+    };
     told.findings = vec![
         named("finding/1", "UnauthorizedAccess:IAMUser/TorIPCaller"),
         // Told by the calls.
         named("gumshoe:rule:x:2024-05-01:y", "DefenseEvasion:CloudTrail/ATrailWasStopped"),
     ];
-    told.addresses.insert("finding/1".to_owned(), ABROAD.to_owned());
 }
 
 fn technique(tactic: &str, technique: &str, api_name: &str, (successes, failures): (u64, u64)) -> (String, String, String, String, u64, u64) {
@@ -225,7 +230,7 @@ async fn work_waits_while_the_graph_service_is_down() {
     tell_attack(&mut service.world.graph.told(), begin);
     service.world.graph.down().await;
     let id = start(&service, begin).await;
-    // More often than an investigation may fail otherwise; each is two calls, of the user and of the account.
+    // More often than an investigation may fail otherwise.
     service.world.graph.up().await;
     service.world.graph.told().failure = Some(Status::from(status::unavailable("the lake")));
     eventually("four attempts", async || Some(()).filter(|()| service.world.graph.told().calls >= 4)).await;

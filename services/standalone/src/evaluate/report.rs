@@ -178,8 +178,9 @@ impl Report {
         }
         output.section("By label", &rows)?;
         if let Some(background) = &self.background {
+            output.line("")?;
             output.line(&format!(
-                "\nbackground: {} events, {} principals, {} investigated, {} alarms, in {:.0} s",
+                "background: {} events, {} principals, {} investigated, {} alarms, in {:.0} s",
                 show_count(background.events),
                 show_count(background.principals),
                 show_count(background.investigated),
@@ -190,8 +191,9 @@ impl Report {
         }
         let percent = |share: Option<f64>| share.map_or_else(|| "-".to_owned(), |share| format!("{:.1}%", 100.0 * share));
         let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
+        output.line("")?;
         output.line(&format!(
-            "\nattacks found: {} (technique {}, principal {})",
+            "attacks found: {} (technique {}, principal {})",
             percent(summary.recall),
             percent(summary.technique_recall),
             percent(summary.principal_recall)
