@@ -79,6 +79,7 @@ fn server(arguments: &Evaluate, folder: &Path) -> Serve {
         places_country: arguments.places_country.clone(),
         places_asn: arguments.places_asn.clone(),
         threat_lists: Vec::new(),
+        rules_directory: None,
         source_directories: Vec::new(),
         settings: own.into_iter().chain(arguments.settings.iter().cloned()).collect(),
         log: "error".to_owned(),

@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
+use gumshoe_behavior::Criticality;
 use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
 use crate::config;
 
 struct Fixture {
@@ -54,6 +55,8 @@ conforms! {
     a_checkpoint_is_replaced_only_by_who_knows_it,
     rules_are_each_graphs_own,
     of_changes_made_at_once_one_wins,
+    a_watchlist_has_a_version_and_forgets_what_has_expired,
+    changes_of_a_watchlist_at_once_all_count,
     migration_is_repeatable_and_checked,
 }
 
@@ -168,6 +171,55 @@ async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {
     assert_eq!(store.checkpoint(&other).await.unwrap(), None);
     store.remove_graph(&one).await.unwrap();
     assert_eq!(store.checkpoint(&one).await.unwrap(), None);
+}
+
+fn entry(id: &str, create_time: Timestamp, expire_time: Option<Timestamp>) -> Entry {
+    let (pattern, note, author) = (format!("user:{id}*"), "because".to_owned(), "arn:aws:iam::111122223333:user/analyst".to_owned());
+    Entry { id: id.to_owned(), pattern, criticality: Criticality::High, note, author, create_time, expire_time }
+}
+
+async fn a_watchlist_has_a_version_and_forgets_what_has_expired(fixture: Fixture) {
+    let store = fixture.store;
+    let graph = |id: char| format!("arn:aws:detective:us-east-1:111122223333:graph:{}", id.to_string().repeat(32)).parse().unwrap();
+    let (one, other) = (graph('1'), graph('2'));
+    assert_eq!(store.watchlist(&one).await.unwrap(), (0, Vec::new()));
+    let (first, brief) = (entry("first", NOW, None), entry("brief", later(1), Some(later(10))));
+    for entry in [&first, &brief] {
+        assert!(store.create_watchlist_entry(&one, entry).await.unwrap());
+    }
+    let (version, entries) = store.watchlist(&one).await.unwrap();
+    assert_eq!(entries, [brief, first.clone()], "the latest first");
+    let last = entry("last", later(10), None);
+    assert!(store.create_watchlist_entry(&one, &last).await.unwrap());
+    assert!(store.watchlist_version(&one).await.unwrap() > version);
+    assert_eq!(store.watchlist(&one).await.unwrap().1, [last, first]);
+    assert!(!store.delete_watchlist_entry(&one, "brief").await.unwrap(), "it is gone");
+    assert!(!store.delete_watchlist_entry(&other, "first").await.unwrap(), "it is another's");
+    let version = store.watchlist_version(&one).await.unwrap();
+    assert!(store.delete_watchlist_entry(&one, "first").await.unwrap());
+    assert!(store.watchlist_version(&one).await.unwrap() > version);
+    assert_eq!(store.watchlist_version(&other).await.unwrap(), 0);
+    store.remove_graph(&one).await.unwrap();
+    assert_eq!(store.watchlist(&one).await.unwrap(), (0, Vec::new()));
+}
+
+async fn changes_of_a_watchlist_at_once_all_count(fixture: Fixture) {
+    let graph: gumshoe_model::GraphArn = "arn:aws:detective:us-east-1:111122223333:graph:0123456789abcdef0123456789abcdef".parse().unwrap();
+    let changes = (0..16).map(|number| {
+        let (store, graph) = (Arc::clone(&fixture.store), graph.clone());
+        tokio::spawn(async move {
+            let entry = entry(&number.to_string(), NOW, None);
+            assert!(store.create_watchlist_entry(&graph, &entry).await.unwrap());
+            if number % 2 == 0 {
+                assert!(store.delete_watchlist_entry(&graph, &entry.id).await.unwrap());
+            }
+        })
+    });
+    for change in futures::future::join_all(changes).await {
+        change.unwrap();
+    }
+    let (version, entries) = fixture.store.watchlist(&graph).await.unwrap();
+    assert_eq!((version, entries.len()), (24, 8));
 }
 
 async fn migration_is_repeatable_and_checked(fixture: Fixture) {

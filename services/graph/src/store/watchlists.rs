@@ -112,13 +112,14 @@ impl SqlStore {
     pub async fn delete_watchlist_entry(&self, graph: &GraphArn, entry_id: &str) -> Result<bool, StoreError> {
         let graph = graph.to_string();
         let mut transaction = self.begin().await?;
+        // Takes the row, so that changes of one graph follow one another.
+        change(&mut transaction, &graph).await?;
         let deleted =
             sqlx::query("DELETE FROM watchlist_entries WHERE graph_arn = $1 AND entry_id = $2").bind(&graph).bind(entry_id).execute(&mut *transaction).await?;
         if deleted.rows_affected() == 0 {
             transaction.rollback().await?;
             return Ok(false);
         }
-        change(&mut transaction, &graph).await?;
         transaction.commit().await?;
         Ok(true)
     }

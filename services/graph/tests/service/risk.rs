@@ -94,6 +94,23 @@ async fn findings_newness_and_failures_make_the_published_score() {
 }
 
 #[tokio::test]
+async fn a_resource_that_was_never_touched_is_a_fact() {
+    let fixture = Fixture::start().await;
+    let touch = |id: &str, time: &str, bucket: &str| {
+        let request = serde_json::json!({ "bucketName": bucket });
+        Call { operation: "GetBucketAcl", request, ..Call::new(id, time, Who::User("alice")) }.json()
+    };
+    let mut calls = quiet();
+    calls.push(touch("known", "2024-06-10T08:00:00Z", "alpha"));
+    calls.extend([touch("again", "2024-06-30T20:00:00Z", "alpha"), touch("new", "2024-06-30T20:30:00Z", "vault")]);
+    fixture.commit_calls("calls", &calls).await;
+    let found = risk(&fixture, &format!("user:{}", user_arn("alice")), NOW).await;
+    let parts: Vec<_> = found.parts.iter().map(|part| (part.source.as_str(), part.description.as_str())).collect();
+    assert_eq!(parts, [("new_resource", "new resource vault")]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn training_says_so_and_counts_nothing_without_a_baseline() {
     let fixture = Fixture::start().await;
     fixture.commit_calls("b", &[Call::new("1", "2024-06-30T20:00:00Z", Who::User("alice")).json()]).await;
