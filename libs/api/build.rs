@@ -10,6 +10,7 @@ const FILES: &[&str] = &[
     "gumshoe/graph/v1/graph_service.proto",
     "gumshoe/graph/v1/graph_writer_service.proto",
     "gumshoe/graph/v1/hot_profile.proto",
+    "gumshoe/graph/v1/rule_service.proto",
     "gumshoe/membership/v1/credential_service.proto",
     "gumshoe/membership/v1/membership_service.proto",
     "gumshoe/membership/v1/organization_service.proto",

@@ -37,6 +37,9 @@ pub struct Config {
     /// Databases of places and networks.
     #[serde(default)]
     pub places: Places,
+    /// Detection rules.
+    #[serde(default)]
+    pub detections: Detections,
     /// Event ids kept in memory a graph, to know duplicates by; 24 bytes each. Default 8,000,000.
     #[serde(default = "known_event_ids")]
     pub known_event_ids: usize,
@@ -232,6 +235,14 @@ pub struct Places {
     pub asn: Option<PathBuf>,
 }
 
+/// Detection rules beside those that come with Gumshoe.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detections {
+    /// A folder of rules for all graphs, read again every few seconds. Default none.
+    pub directory: Option<PathBuf>,
+}
+
 const fn known_event_ids() -> usize {
     8_000_000
 }
@@ -250,6 +261,7 @@ impl Config {
             watchlist: Vec::new(),
             profiles: Profiles::default(),
             places: Places::default(),
+            detections: Detections::default(),
             known_event_ids: known_event_ids(),
             page_token_key: None,
             server: ServerOptions::default(),

@@ -8,8 +8,11 @@
 //! | `dedup` | which events a graph has already |
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
+//! | `rules`, `matches` | the detection rules of graphs; their matches as findings |
+//! | `hunt`, `correlate` | what a rule matches in history, and in several events together |
 //! | [`rpc`] | the RPCs for reading |
 //! | `rpc::behavior` | the RPCs for what is unusual and what matters |
+//! | `rpc::rules` | the RPCs for detection rules |
 //! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
@@ -27,7 +30,7 @@ use std::sync::Arc;
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
     behavior_service_server::BehaviorServiceServer, graph_administration_service_server::GraphAdministrationServiceServer,
-    graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer,
+    graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer, rule_service_server::RuleServiceServer,
 };
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
@@ -41,20 +44,24 @@ mod behavior;
 mod chain;
 pub mod commit;
 pub mod config;
+mod correlate;
 mod dedup;
 pub mod error;
 mod events;
 mod extract;
 mod findings;
 mod hot;
+mod hunt;
 pub mod lease;
 mod made;
 pub mod maintenance;
+mod matches;
 mod neighbors;
 mod profile;
 mod risk;
 mod rows;
 pub mod rpc;
+mod rules;
 mod search;
 mod statistics;
 pub mod store;
@@ -78,13 +85,16 @@ pub const HEALTH_NAMES: &[&str] = &[
     "gumshoe.graph.v1.GraphWriterService",
     "gumshoe.graph.v1.GraphAdministrationService",
     "gumshoe.graph.v1.BehaviorService",
+    "gumshoe.graph.v1.RuleService",
 ];
 
+use correlate::Correlator;
 use hot::{Hot, Watchlists};
 use lease::Leases;
 use maintenance::Maintenance;
+use rules::Rules;
 use store::sql::SqlStore;
-use sweep::Sweep;
+use sweep::{Finder, Sweep};
 
 /// Opens the lake and the store, whose schema must be up to date, serves, and maintains the lake until shutdown is requested.
 ///
@@ -103,10 +113,13 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         config.profiles.memory_bytes,
         Watchlists::new(Arc::clone(&store), config.watchlist.clone()),
     ));
+    let rules = Arc::new(Rules::open(store.clone(), config.detections.directory)?);
+    let finders: Vec<Arc<dyn Finder>> = vec![Arc::new(Correlator::new(Arc::clone(&rules)))];
     let sweep =
-        Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, Vec::new()));
+        Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, finders));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
-    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
+    let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&rules), Arc::clone(&places), config.known_event_ids);
+    let rule_service = rpc::rules::RuleRpc::new(Arc::clone(&lake), Arc::clone(&rules), page_tokens.clone(), Arc::new(SystemClock));
     let behavior = rpc::behavior::Behavior::new(
         Arc::clone(&lake),
         Arc::clone(&places),
@@ -116,12 +129,13 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         config.watchlist,
         Arc::new(SystemClock),
     );
-    let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
+    let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, Arc::clone(&rules), places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(BehaviorServiceServer::new(behavior))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
-        .add_service(GraphAdministrationServiceServer::new(administration));
+        .add_service(GraphAdministrationServiceServer::new(administration))
+        .add_service(RuleServiceServer::new(rule_service).max_decoding_message_size(config.server.max_message_bytes));
     // The store of leases is for work in the background: calls are answered without it.
     let ready = move || {
         let lake = Arc::clone(&lake);
@@ -141,7 +155,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         served
     };
     // In one future, so that who drops it ends both.
-    let (served, (), ()) = tokio::join!(serving, maintenance.run(&shutdown), sweep.run(&shutdown));
+    let (served, (), (), ()) = tokio::join!(serving, maintenance.run(&shutdown), sweep.run(&shutdown), rules.watch(&shutdown));
     store.close().await;
     Ok(served?)
 }

@@ -1,5 +1,6 @@
 //! Findings that the graph makes itself, and the files that they become.
 
+use gumshoe_detections::RuleSet;
 use gumshoe_enrich::Places;
 use gumshoe_lake::{DataFile, LakeError};
 use gumshoe_model::{EntityKey, Finding, GraphArn};
@@ -31,7 +32,9 @@ pub(crate) fn id(graph: &GraphArn, what: &[&str]) -> String {
 
 /// The files of findings, with the entities and edges that tie them to what they affect.
 pub(crate) fn files(made: &[Made], places: &Places) -> Result<Vec<DataFile>, LakeError> {
-    let mut extraction = Extraction::new();
+    // What is made has no events that rules could match.
+    let rules = RuleSet::default();
+    let mut extraction = Extraction::new(&rules);
     for made in made {
         extraction.add_made(made);
     }

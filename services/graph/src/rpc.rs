@@ -27,6 +27,7 @@ use crate::{
     hot::{Hot, HotGraph},
     neighbors, profile, risk,
     rows::{self, Answer, KEPT},
+    rules::Rules,
     search, statistics,
 };
 
@@ -34,6 +35,7 @@ pub(crate) mod administration;
 pub(crate) mod behavior;
 pub(crate) mod hot;
 pub(crate) mod page;
+pub(crate) mod rules;
 mod watch;
 
 use page::Page;
@@ -49,6 +51,7 @@ pub struct Graph {
     lake: Arc<Lake>,
     hot: Arc<Hot>,
     profiles: Arc<Profiles>,
+    rules: Arc<Rules>,
     places: Arc<Places>,
     pages: PageTokens,
     clock: Arc<dyn Clock>,
@@ -83,8 +86,16 @@ impl Listing<'_> {
 
 impl Graph {
     /// A service over `lake`; answers that take long are kept in `profiles`, and what risk is made of in `hot`.
-    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, profiles: Arc<Profiles>, places: Arc<Places>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
-        Self { lake, hot, profiles, places, pages, clock }
+    pub(crate) fn new(
+        lake: Arc<Lake>,
+        hot: Arc<Hot>,
+        profiles: Arc<Profiles>,
+        rules: Arc<Rules>,
+        places: Arc<Places>,
+        pages: PageTokens,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { lake, hot, profiles, rules, places, pages, clock }
     }
 
     /// The graph that the caller may use; the request's body must name the same.
@@ -194,6 +205,7 @@ fn event_filter(filter: Option<proto::EventFilter>) -> Answer<events::Filter> {
         error: filter.error,
         event_id: filter.event_id,
         port: filter.port,
+        rule: filter.rule_id.to_ascii_lowercase(),
     })
 }
 
@@ -275,7 +287,7 @@ impl GraphService for Graph {
         let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
         let listing = self.listing("ListEvents", &graph, &body);
         let filter = event_filter(body.filter)?;
-        let page = events::list(&lake, &filter, size, listing.resume(&token)?, !body.omit_raw).await?;
+        let page = events::list(&lake, &filter, size, listing.resume(&token)?, !body.omit_raw, &self.rules.of(&graph).await.set).await?;
         let (events, next_page_token) = listing.finish(page)?;
         Ok(Response::new(proto::ListEventsResponse { events, next_page_token }))
     }
@@ -283,9 +295,10 @@ impl GraphService for Graph {
     type StreamEventsStream = Streamed<proto::StreamEventsResponse>;
 
     async fn stream_events(&self, request: Request<proto::StreamEventsRequest>) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let (_, lake) = self.open(&request, |body| &body.graph_arn).await?;
+        let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let filter = event_filter(request.into_inner().filter)?;
-        Ok(boxed(events::all(&lake, &filter).await?))
+        let rules = Arc::clone(&self.rules.of(&graph).await.set);
+        Ok(boxed(events::all(&lake, &filter, rules).await?))
     }
 
     async fn list_findings(&self, request: Request<proto::ListFindingsRequest>) -> Result<Response<proto::ListFindingsResponse>, Status> {

@@ -111,8 +111,8 @@ struct FindingRow<'a> {
     offset: u64,
 }
 
-/// The file of findings that came in; `None` if there are none.
-pub(crate) fn findings(found: &[FindingAt], parts: &[Part<'_>]) -> Result<Option<DataFile>, LakeError> {
+/// The file of findings that came in, and of those that rules made; `None` if there are none.
+pub(crate) fn findings(found: &[FindingAt], matched: &[Made], parts: &[Part<'_>]) -> Result<Option<DataFile>, LakeError> {
     let row = |at: &FindingAt| {
         let part = parts.get(at.batch)?;
         let (row, text, links) = (at.row, part.rows.finding(at.row)?, &part.rows.links);
@@ -128,24 +128,25 @@ pub(crate) fn findings(found: &[FindingAt], parts: &[Part<'_>]) -> Result<Option
             offset: part.rows.offset.get(row).copied().unwrap_or_default().try_into().unwrap_or_default(),
         })
     };
-    finding_rows(&found.iter().filter_map(row).collect::<Vec<_>>())
+    finding_rows(&found.iter().filter_map(row).chain(matched.iter().map(made_row)).collect::<Vec<_>>())
 }
 
 /// The file of findings that the graph made itself; `None` if there are none.
 pub(crate) fn made_findings(made: &[Made]) -> Result<Option<DataFile>, LakeError> {
-    fn row(made: &Made) -> FindingRow<'_> {
-        FindingRow {
-            finding: &made.finding,
-            account: &made.account,
-            region: &made.region,
-            event_id: &made.event_id,
-            entities: made.entities.iter().map(|entity| (entity.kind.as_str(), entity.id.as_str())).collect(),
-            raw: &made.raw,
-            source_object: "",
-            offset: 0,
-        }
+    finding_rows(&made.iter().map(made_row).collect::<Vec<_>>())
+}
+
+fn made_row(made: &Made) -> FindingRow<'_> {
+    FindingRow {
+        finding: &made.finding,
+        account: &made.account,
+        region: &made.region,
+        event_id: &made.event_id,
+        entities: made.entities.iter().map(|entity| (entity.kind.as_str(), entity.id.as_str())).collect(),
+        raw: &made.raw,
+        source_object: "",
+        offset: 0,
     }
-    finding_rows(&made.iter().map(row).collect::<Vec<_>>())
 }
 
 fn finding_rows(rows: &[FindingRow<'_>]) -> Result<Option<DataFile>, LakeError> {

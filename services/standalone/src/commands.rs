@@ -7,8 +7,10 @@ mod findings;
 mod generate;
 mod graph;
 mod ingest;
+mod investigations;
 mod profile;
 mod records;
+mod rules;
 mod sources;
 mod suppressions;
 
@@ -32,6 +34,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Login(login) => return credentials::login(remote, &login, output).await,
         Command::Logout => return credentials::logout(output),
         Command::Generate(generate) => return generate::generate(generate, output).await,
+        Command::Evaluate(evaluate) => return crate::evaluate::evaluate(evaluate, output).await,
         _ => {}
     }
     let session = Session { connection: Connection::open(remote).await?, output };
@@ -40,6 +43,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Findings(filter) => findings::list(&session, filter).await,
         Command::Finding { id } => findings::show(&session, &id).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
+        Command::Investigate(investigate) => investigations::investigate(&session, &investigate).await,
+        Command::Investigations { id: Some(id), .. } => investigations::show(&session, &id).await,
+        Command::Investigations { limit, .. } => investigations::list(&session, limit).await,
         Command::Suppressions { command } => suppressions::suppressions(&session, command).await,
         Command::Profile(profile) => profile::profile(&session, &profile).await,
         Command::Risk { entities, watch: true, min_level, .. } => profile::watch(&session, &entities, min_level.unwrap_or_default()).await,
@@ -55,15 +61,20 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DeadLetters { source_object, limit } => records::dead_letters(&session, source_object, limit).await,
         Command::Export { what: Export::Edges { scope } } => records::export_edges(&session, &scope).await,
         Command::Export { what: Export::Events(filter) } => records::export_events(&session, &filter).await,
+        Command::Rules { command } => rules::rules(&session, command).await,
         Command::Sources { command } => sources::sources(&session, command).await,
         Command::Graphs => credentials::graphs(&session).await,
         Command::Accounts { command } => access::accounts(&session, command).await,
         Command::Principals { command } => access::principals(&session, command).await,
         Command::Policies { command } => access::policies(&session, command).await,
         Command::Keys { command } => access::keys(&session, command).await,
-        Command::Serve(_) | Command::CheckConfig(_) | Command::Completions { .. } | Command::Login(_) | Command::Logout | Command::Generate(_) => {
-            Err(Failure::Broken("not a client command".to_owned()))
-        }
+        Command::Serve(_)
+        | Command::CheckConfig(_)
+        | Command::Completions { .. }
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Generate(_)
+        | Command::Evaluate(_) => Err(Failure::Broken("not a client command".to_owned())),
     }
 }
 

@@ -14,7 +14,10 @@ use gumshoe_behavior::{
 };
 use gumshoe_model::{EntityKey, Finding, Timestamp, time::MICROS_PER_DAY};
 
-use crate::rows::{Answer, Columns};
+use crate::{
+    matches,
+    rows::{Answer, Columns},
+};
 
 /// How far back findings count.
 pub(crate) const FINDING_MICROS: i64 = 30 * MICROS_PER_DAY;
@@ -113,11 +116,15 @@ impl Findings {
             };
             match self.latest.get_mut(id) {
                 Some(known) => {
-                    let kept = known.kept.max(last);
+                    let before = known.clone();
                     if known.order < update.order {
-                        *known = update;
+                        *known = update.clone();
                     }
-                    known.kept = kept;
+                    known.kept = before.kept.max(last);
+                    if matches::adds_up(id) {
+                        known.severity = before.severity.max(update.severity);
+                        (known.first, known.last) = (before.first.min(update.first), before.last.max(update.last));
+                    }
                 }
                 None => {
                     self.latest.insert(id.to_owned(), update);

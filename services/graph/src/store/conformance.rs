@@ -3,11 +3,11 @@
 use std::sync::Arc;
 
 use gumshoe_behavior::Criticality;
-use gumshoe_model::Timestamp;
+use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{Store as _, StoreError, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
 use crate::config;
 
 struct Fixture {
@@ -55,6 +55,8 @@ conforms! {
     a_checkpoint_is_replaced_only_by_who_knows_it,
     a_watchlist_has_a_version_and_forgets_what_has_expired,
     changes_of_a_watchlist_at_once_all_count,
+    rules_are_each_graphs_own,
+    of_changes_made_at_once_one_wins,
     migration_is_repeatable_and_checked,
 }
 
@@ -103,6 +105,53 @@ async fn only_the_holder_gives_a_lease_back(fixture: Fixture) {
     store.release("a", "x").await.unwrap();
     store.release("a", "x").await.unwrap();
     assert!(store.take("a", "y", later(1), later(60)).await.unwrap());
+}
+
+fn graph(number: u8) -> GraphArn {
+    format!("arn:aws:detective:us-east-1:111122223333:graph:{number:032x}").parse().unwrap()
+}
+
+fn rule(id: &str, document: &str, time: Timestamp) -> StoredRule {
+    StoredRule {
+        id: id.to_owned(),
+        document: document.to_owned(),
+        author: "arn:aws:iam::111122223333:user/ann".to_owned(),
+        create_time: time,
+        update_time: time,
+    }
+}
+
+async fn rules_are_each_graphs_own(fixture: Fixture) {
+    let (store, one, other) = (fixture.store, graph(1), graph(2));
+    assert_eq!((store.rule_revision(&one).await.unwrap(), store.rules(&one).await.unwrap()), (0, (0, Vec::new())));
+    assert!(store.put_rule(&one, 0, &rule("b", "first", NOW)).await.unwrap());
+    assert!(store.put_rule(&one, 1, &rule("a", "x", NOW)).await.unwrap());
+    assert!(store.put_rule(&one, 2, &rule("b", "second", later(1))).await.unwrap());
+    assert!(store.put_rule(&other, 0, &rule("b", "theirs", NOW)).await.unwrap());
+    let written = StoredRule { create_time: NOW, ..rule("b", "second", later(1)) };
+    assert_eq!(store.rules(&one).await.unwrap(), (3, vec![rule("a", "x", NOW), written.clone()]));
+    assert!(store.delete_rule(&one, 3, "a").await.unwrap());
+    assert_eq!(store.rules(&one).await.unwrap(), (4, vec![written]));
+    assert_eq!(store.rules(&other).await.unwrap(), (1, vec![rule("b", "theirs", NOW)]));
+    store.delete_rules(&one).await.unwrap();
+    assert_eq!(store.rules(&one).await.unwrap(), (0, Vec::new()));
+    assert_eq!(store.rules(&other).await.unwrap().1.len(), 1);
+}
+
+async fn of_changes_made_at_once_one_wins(fixture: Fixture) {
+    for revision in [0, 1] {
+        let tries = (0..8).map(|number| {
+            let store = Arc::clone(&fixture.store);
+            tokio::spawn(async move { store.put_rule(&graph(1), revision, &rule(&format!("r-{revision}-{number}"), "x", NOW)).await.unwrap() })
+        });
+        let written = futures::future::join_all(tries).await.into_iter().filter(|written| *written.as_ref().unwrap()).count();
+        assert_eq!((written, fixture.store.rule_revision(&graph(1)).await.unwrap()), (1, revision + 1));
+    }
+    assert!(!fixture.store.put_rule(&graph(1), 0, &rule("late", "x", NOW)).await.unwrap());
+    assert!(!fixture.store.delete_rule(&graph(1), 1, "r-0-0").await.unwrap());
+    assert_eq!(fixture.store.rules(&graph(1)).await.unwrap().1.len(), 2);
+    assert!(!fixture.store.put_rule(&graph(2), 1, &rule("early", "x", NOW)).await.unwrap(), "a graph without rules is at 0");
+    assert_eq!(fixture.store.rules(&graph(2)).await.unwrap(), (0, Vec::new()));
 }
 
 async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {
@@ -178,5 +227,5 @@ async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     SqlStore::open(&fixture.config).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let empty = config::Store::new(Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("empty.db").display())).unwrap());
-    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 3, found: 0 })));
+    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 4, found: 0 })));
 }

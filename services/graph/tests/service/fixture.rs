@@ -8,8 +8,9 @@ use std::{
 use gumshoe_api::graph::v1::{
     CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, behavior_service_client::BehaviorServiceClient,
     graph_administration_service_client::GraphAdministrationServiceClient, graph_service_client::GraphServiceClient,
-    graph_writer_service_client::GraphWriterServiceClient,
+    graph_writer_service_client::GraphWriterServiceClient, rule_service_client::RuleServiceClient,
 };
+use gumshoe_detections::RuleSet;
 use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
 use gumshoe_records::{Options, Sink, Stop, events::EventsWriter};
@@ -119,11 +120,16 @@ struct Collect<'a> {
     events: Vec<Parsed>,
     letters: Vec<DeadLetterRecord>,
     source_object: &'a str,
+    rules: Option<&'a RuleSet>,
 }
 
 impl Sink for Collect<'_> {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
-        self.file.push(event, self.source_object).unwrap();
+        let mut marks = String::new();
+        if let Some(rules) = self.rules {
+            rules.mark(event, &mut marks);
+        }
+        self.file.push_marked(event, &marks, self.source_object).unwrap();
         self.events.push(Parsed::new(event, self.source_object));
         Ok(())
     }
@@ -149,6 +155,8 @@ pub(crate) struct Fixture {
     server: JoinHandle<Result<(), gumshoe_graph::Error>>,
     /// Records in the graph, duplicates left out.
     pub(crate) events: Mutex<Vec<Parsed>>,
+    /// What marks them, as ingest does; by default nothing.
+    pub(crate) rules: Option<Arc<RuleSet>>,
 }
 
 impl Fixture {
@@ -229,7 +237,14 @@ impl Fixture {
             shutdown,
             server,
             events: Mutex::default(),
+            rules: None,
         }
+    }
+
+    /// A client for the detection rules of a graph.
+    pub(crate) fn rule_service(&self, graph: &GraphArn) -> RuleServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:ListRules").with_graph(graph.clone());
+        RuleServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
     }
 
     /// A client whose token is for another graph, or for none.
@@ -311,7 +326,7 @@ impl Fixture {
 
     /// The request that commits an object, and what is in it.
     pub(crate) fn batch(&self, batch_id: &str, source_object: &str, text: &str) -> (CommitBatchRequest, Vec<Parsed>) {
-        let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object };
+        let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object, rules: self.rules.as_deref() };
         gumshoe_records::read(text.as_bytes(), &Options::default(), &mut sink).unwrap();
         let request = CommitBatchRequest {
             graph_arn: self.arn(),

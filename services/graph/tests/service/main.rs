@@ -19,6 +19,7 @@ mod recount;
 mod refuse;
 mod replicas;
 mod risk;
+mod rules;
 mod search;
 mod statistics;
 mod watch;
