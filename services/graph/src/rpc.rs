@@ -194,6 +194,10 @@ fn event_filter(filter: Option<proto::EventFilter>) -> Answer<events::Filter> {
     if !(0..=65_535).contains(&filter.port) {
         return Err(status::invalid_argument("filter.port", "must lie between 0 and 65535"));
     }
+    let rule = filter.rule_id.to_ascii_lowercase();
+    if !matches!(rule.as_str(), "" | "*") && rule.parse::<uuid::Uuid>().map(|id| id.to_string()).ok().as_deref() != Some(&*rule) {
+        return Err(status::invalid_argument("filter.rule_id", "must be the id of a rule, or `*`"));
+    }
     Ok(events::Filter {
         entity,
         scope: convert::window_from_proto("filter.scope", filter.scope.as_ref()).map_err(field)?,
@@ -205,7 +209,7 @@ fn event_filter(filter: Option<proto::EventFilter>) -> Answer<events::Filter> {
         error: filter.error,
         event_id: filter.event_id,
         port: filter.port,
-        rule: filter.rule_id.to_ascii_lowercase(),
+        rule,
     })
 }
 

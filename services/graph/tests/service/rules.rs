@@ -281,6 +281,9 @@ async fn matches_become_findings_and_marks() {
     assert_eq!(listed.iter().map(|event| event.id.as_str()).collect::<Vec<_>>(), ["2", "3", "1"]);
     let rules: Vec<_> = listed[1].rules.iter().map(|rule| (rule.title.as_str(), rule.level.as_str())).collect();
     assert_eq!(rules, [("Secrets were read", "medium"), ("Also seen", "informational")], "an attempt counts a level lower");
+    let request =
+        ListEventsRequest { filter: Some(EventFilter { rule_id: "1".to_owned(), ..EventFilter::default() }), graph_arn: fixture.arn(), ..Default::default() };
+    refused(&fixture.reader.clone().list_events(request).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["filter.rule_id"]);
     for (rule_id, expected) in [("*", 5), (TWO, 5), ("11111111-0000-4000-8000-000000000009", 0)] {
         assert_eq!(fixture.list_events(EventFilter { rule_id: rule_id.to_owned(), ..EventFilter::default() }).await.len(), expected, "{rule_id}");
     }
