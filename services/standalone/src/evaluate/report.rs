@@ -1,6 +1,6 @@
 //! What comes out of all scenarios: recall, false alarms, and time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
@@ -242,6 +242,8 @@ fn percentile(sorted: &[f64], percent: usize) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::evaluate::judge::Suspect;
 
