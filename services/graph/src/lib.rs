@@ -9,9 +9,9 @@
 //! | `extract` | from events to edges and entities |
 //! | `tabulate` | from those to files of the lake |
 //! | [`rpc`] | the RPCs for reading |
-//! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
+//! | `rpc::administration` | the RPCs for membership, volumes and removal of graphs, and for finding groups |
 //! | `profile`, `activity` | an entity over a scope time |
-//! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
@@ -33,6 +33,7 @@ use secrecy::ExposeSecret as _;
 use tonic::service::Routes;
 
 mod activity;
+mod actors;
 mod chain;
 pub mod commit;
 pub mod config;

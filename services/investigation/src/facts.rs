@@ -117,6 +117,8 @@ pub struct Facts {
     pub travels: Vec<Call>,
     /// Findings that affect it.
     pub findings: Vec<RelatedFinding>,
+    /// Open groups of findings that name it or hold one of these, by id, worst first.
+    pub groups: Vec<String>,
 }
 
 impl Facts {
@@ -132,6 +134,7 @@ impl Facts {
             calls: Vec::new(),
             travels: Vec::new(),
             findings: Vec::new(),
+            groups: Vec::new(),
         }
     }
 }

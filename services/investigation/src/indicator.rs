@@ -5,8 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::techniques::Tactic;
 
-/// Kinds of indicators, those of the Amazon Detective API. Nothing makes [`Self::FlaggedIpAddress`] and
-/// [`Self::RelatedFindingGroup`] yet, but they can be asked for.
+/// Kinds of indicators, those of the Amazon Detective API. Nothing makes [`Self::FlaggedIpAddress`] yet, but it can be asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// A technique of MITRE ATT&CK.
@@ -143,6 +142,11 @@ pub enum Indicator {
         /// An address that it names, or empty.
         address: String,
     },
+    /// A group of findings about the entity.
+    RelatedFindingGroup {
+        /// Its id.
+        id: String,
+    },
 }
 
 impl Indicator {
@@ -156,6 +160,7 @@ impl Indicator {
             Self::NewNetwork { .. } => Kind::NewNetwork,
             Self::NewUserAgent { .. } => Kind::NewUserAgent,
             Self::RelatedFinding { .. } => Kind::RelatedFinding,
+            Self::RelatedFindingGroup { .. } => Kind::RelatedFindingGroup,
         }
     }
 
@@ -192,6 +197,7 @@ impl Indicator {
             Self::RelatedFinding { id, finding_type, address } => {
                 Detail::RelatedFinding(api::RelatedFindingDetail { arn: id, r#type: finding_type, ip_address: address })
             }
+            Self::RelatedFindingGroup { id } => Detail::RelatedFindingGroup(api::RelatedFindingGroupDetail { id }),
         };
         api::Indicator { r#type: self.kind().to_proto().into(), detail: Some(detail) }
     }
@@ -217,6 +223,7 @@ pub(crate) mod tests {
             Indicator::NewNetwork { organization: text("Example Ürünler"), new_for_account: false },
             Indicator::NewUserAgent { user_agent: text("curl/8 \0 '; --"), new_for_account: true },
             Indicator::RelatedFinding { id: text("arn:x"), finding_type: text("UnauthorizedAccess:IAMUser/TorIPCaller"), address: String::new() },
+            Indicator::RelatedFindingGroup { id: text("0197b2f4-0000-7000-8000-000000000001") },
         ]
     }
 

@@ -39,7 +39,8 @@ const fn weight(kind: Kind) -> Weight {
         Kind::NewNetwork => (4, 8, 10),
         Kind::NewUserAgent => (3, 8, 10),
         Kind::RelatedFinding => (15, 15, 30),
-        Kind::RelatedFindingGroup => (20, 20, 30),
+        // Its findings count already.
+        Kind::RelatedFindingGroup => (10, 10, 20),
     };
     Weight { each, new_for_account, most }
 }

@@ -93,7 +93,10 @@ impl Worker {
             // The process died with it each time.
             return Err(GraphError::CutOff);
         }
-        let facts = evidence::collect(&self.graphs.open(&claimed.graph), &claimed.subject, claimed.scope).await?;
+        let mut facts = evidence::collect(&self.graphs.open(&claimed.graph), &claimed.subject, claimed.scope).await?;
+        let findings: Vec<&str> = facts.findings.iter().map(|finding| finding.id.as_str()).collect();
+        let groups = self.store.related_groups(&claimed.graph, &claimed.subject.entity(), &findings, claimed.scope).await;
+        facts.groups = groups.map_err(GraphError::Store)?.iter().map(ToString::to_string).collect();
         Ok(detectors::detect(&facts))
     }
 
@@ -112,7 +115,7 @@ impl Worker {
     /// Has an investigation tried again, unless that has no prospect.
     async fn failed(&self, claimed: &Claimed, error: &GraphError) -> Result<(), StoreError> {
         let (graph, id) = (&claimed.graph, &claimed.id);
-        let unavailable = matches!(error, GraphError::Unavailable(_));
+        let unavailable = matches!(error, GraphError::Unavailable(_) | GraphError::Store(StoreError::Unavailable(_)));
         let waited = self.clock.now().0 - claimed.create_time.0;
         let given_up = if unavailable { waited > micros(Duration::from_secs(self.config.patience_seconds)) } else { claimed.attempts >= MAX_ATTEMPTS };
         if given_up {

@@ -9,9 +9,11 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod groups;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use groups::{Group, GroupFormat, GroupStatus, Groups};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
 const AFTER_HELP: &str = "\
@@ -87,6 +89,10 @@ pub enum Command {
         /// The finding's id or ARN.
         id: String,
     },
+    /// List finding groups: findings that are one story, worst first.
+    Groups(Groups),
+    /// Show one finding group, write it as a document, close or open it.
+    Group(Group),
     /// Sum up an entity over a time, against the 45 days before.
     Profile(Profile),
     /// Find entities by id, name or alias.

@@ -5,6 +5,7 @@ mod credentials;
 mod findings;
 mod generate;
 mod graph;
+mod groups;
 mod ingest;
 mod profile;
 mod records;
@@ -38,6 +39,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Ingest(ingest) => ingest::ingest(session, ingest).await,
         Command::Findings(filter) => findings::list(&session, filter).await,
         Command::Finding { id } => findings::show(&session, &id).await,
+        Command::Groups(filter) => groups::list(&session, filter).await,
+        Command::Group(group) => groups::group(&session, group).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
         Command::Suppressions { command } => suppressions::suppressions(&session, command).await,
         Command::Profile(profile) => profile::profile(&session, &profile).await,

@@ -13,6 +13,7 @@ use crate::{
     verdict::{Delivery, DeliveryState, FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
 
+mod groups;
 mod investigations;
 mod outbox;
 mod suppressions;
@@ -29,6 +30,7 @@ const SCHEMA: Schema = Schema {
         ("add verdict delivery", include_str!("../../migrations/0006_add_verdict_delivery.sql")),
         ("create outbox", include_str!("../../migrations/0007_create_outbox.sql")),
         ("create suppressions", include_str!("../../migrations/0008_create_suppressions.sql")),
+        ("create finding groups", include_str!("../../migrations/0009_create_finding_groups.sql")),
     ],
 };
 
