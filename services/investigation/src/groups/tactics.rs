@@ -2,7 +2,7 @@
 //!
 //! What GuardDuty's types mean is said by the rules that come with Gumshoe (`libs/detections/rules/guardduty_*.yml`); of types
 //! that no rule names, the threat purpose says the tactic. Security Hub's types name it (`TTPs/Initial Access/…`), and
-//! findings of our own rules carry what their rule says.
+//! findings of our own rules carry what their rule says, or else their type (`LateralMovement:CloudTrail/…`).
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,21 +12,12 @@ use gumshoe_model::{Event, Finding, RecordKind, Timestamp};
 /// The product of findings of our own rules.
 const OWN: &str = "Gumshoe";
 
-/// Threat purposes of GuardDuty's finding types, the part before the colon.
+/// Threat purposes of GuardDuty's finding types, the part before the colon, that are not called as a tactic.
 /// Source: GuardDuty user guide, "GuardDuty finding format".
-const PURPOSES: [(&str, Tactic); 16] = [
+const PURPOSES: [(&str, Tactic); 7] = [
     ("Backdoor", Tactic::CommandAndControl),
-    ("CredentialAccess", Tactic::CredentialAccess),
     ("CryptoCurrency", Tactic::Impact),
-    ("DefenseEvasion", Tactic::DefenseEvasion),
-    ("Discovery", Tactic::Discovery),
-    ("Execution", Tactic::Execution),
-    ("Exfiltration", Tactic::Exfiltration),
-    ("Impact", Tactic::Impact),
-    ("InitialAccess", Tactic::InitialAccess),
     ("PenTest", Tactic::Discovery),
-    ("Persistence", Tactic::Persistence),
-    ("PrivilegeEscalation", Tactic::PrivilegeEscalation),
     ("Recon", Tactic::Discovery),
     ("Stealth", Tactic::DefenseEvasion),
     ("Trojan", Tactic::CommandAndControl),
@@ -91,7 +82,8 @@ impl Catalog {
         }
         if signs.tactics.is_empty() {
             let purpose = of_guardduty.split(':').next().unwrap_or_default();
-            signs.tactics.extend(PURPOSES.iter().find(|(name, _)| *name == purpose).map(|(_, tactic)| *tactic));
+            let named = Tactic::ALL.iter().copied().find(|tactic| tactic.as_str().replace(' ', "") == purpose);
+            signs.tactics.extend(named.or_else(|| PURPOSES.iter().find(|(name, _)| *name == purpose).map(|(_, tactic)| *tactic)));
         }
         signs
     }
@@ -134,6 +126,8 @@ mod tests {
             ("GuardDuty", "Persistence:IAMUser/AnomalousBehavior", "Persistence"),
             ("GuardDuty", "Persistence:Nothing/OfTheRules", "Persistence"),
             ("GuardDuty", "Stealth:Nothing/OfTheRules", "Defense Evasion"),
+            (OWN, "LateralMovement:CloudTrail/NothingOfTheRules", "Lateral Movement"),
+            (OWN, "Behavior:User/UnusualVolume", ""),
             (hub, "TTPs/Initial Access/UnauthorizedAccess:Nothing-OfTheRules", "Initial Access"),
             (hub, "TTPs/Command and Control/Whatever", "Command and Control"),
             (hub, "Software and Configuration Checks/Industry Standards/CIS", ""),
