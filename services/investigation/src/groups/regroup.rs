@@ -58,6 +58,8 @@ pub struct Regrouper {
     wake: Notify,
     /// When changes were last looked for.
     looked: Mutex<Option<Instant>>,
+    /// The graphs that there were then: one that was removed since is not asked for, which would make it anew.
+    there: Mutex<HashSet<GraphArn>>,
 }
 
 /// Why a graph was not grouped.
@@ -93,11 +95,23 @@ impl Work for Regrouper {
     async fn claim(&self, limit: u32) -> Result<Vec<ClaimedGraph>, StoreError> {
         if self.is_time_to_look() {
             match self.graphs.finding_versions().await {
-                Ok(versions) => self.store.note_findings(&versions, self.clock.now()).await?,
+                Ok(versions) => {
+                    self.store.note_findings(&versions, self.clock.now()).await?;
+                    *self.there.lock().unwrap_or_else(PoisonError::into_inner) = versions.into_iter().map(|(graph, _)| graph).collect();
+                }
                 Err(error) => tracing::warn!(error = %Chain(&error), "it is not known which findings have changed"),
             }
         }
-        self.store.claim_graphs(&self.name, self.clock.now(), self.after(self.config.lease_seconds), limit).await
+        let mut claimed = self.store.claim_graphs(&self.name, self.clock.now(), self.after(self.config.lease_seconds), limit).await?;
+        let gone: Vec<ClaimedGraph> = {
+            let there = self.there.lock().unwrap_or_else(PoisonError::into_inner);
+            claimed.extract_if(.., |claimed| !there.contains(&claimed.graph)).collect()
+        };
+        for graph in gone {
+            // It was removed, or another process has just found it: then its turn comes again.
+            self.store.release_graph(&self.name, &graph.graph, self.after(self.config.retry_seconds), None).await?;
+        }
+        Ok(claimed)
     }
 
     async fn work(self: Arc<Self>, claimed: ClaimedGraph) {
@@ -135,7 +149,7 @@ impl Regrouper {
     #[must_use]
     pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Config, catalog: Catalog) -> Arc<Self> {
         let name = uuid::Uuid::new_v4().to_string();
-        Arc::new(Self { store, graphs, clock, config, catalog, name, wake: Notify::new(), looked: Mutex::default() })
+        Arc::new(Self { store, graphs, clock, config, catalog, name, wake: Notify::new(), looked: Mutex::default(), there: Mutex::default() })
     }
 
     fn is_time_to_look(&self) -> bool {
