@@ -2,7 +2,7 @@
 
 export CARGO_TARGET_DIR ?= $(HOME)/.cache/gumshoe/target
 CARGO ?= cargo
-CORPUS ?=
+export CORPUS ?=
 FUZZ_CASES ?= 20000
 
 .DEFAULT_GOAL := help
@@ -34,7 +34,7 @@ conformance: ## Real logs: make conformance CORPUS=folder
 demo: ## Sample logs into a running server, then a look at them (DEMO_KEEP=0 stops it at the end)
 	bash tests/demo
 
-bench: ## Ingest side by side with DuckDB and ClickHouse, reading side by side with DuckDB (BENCH_SIZE=1GB)
+bench: ## Ingest side by side with DuckDB and ClickHouse, reading with DuckDB (BENCH_SIZE=1GB), detection on real logs (CORPUS=folder)
 	bash tests/bench/run
 
 fuzz: ## Property tests of parsers and policies with FUZZ_CASES cases each, and libFuzzer where cargo-fuzz is installed

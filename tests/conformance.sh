@@ -43,7 +43,8 @@ fi
 part "every file goes in with nothing lost" "$python" tests/conformance.py "$corpus"
 part "no record of an attack is missing" "$python" tests/python/attacks.py "$corpus"
 part "rules tell attacks, and no others" "${CARGO_TARGET_DIR:-target}/debug/examples/evaluate" "$corpus"
-part "bursts in a stream of edges" "$python" tests/bench/behavior.py "$corpus"
+part "attacks are found from end to end, with few false alarms" "$python" tests/bench/detection.py "$corpus"
+part "bursts in a stream of edges, and peer groups" "$python" tests/bench/behavior.py "$corpus"
 part "policy decisions" "${CARGO_TARGET_DIR:-target}/debug/examples/conformance" "$corpus/iam"
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"

@@ -5,10 +5,12 @@ use std::{env, fs, io, path::PathBuf};
 const FILES: &[&str] = &[
     "gumshoe/common/v1/common.proto",
     "gumshoe/ingest/v1/ingest_service.proto",
+    "gumshoe/graph/v1/behavior_service.proto",
     "gumshoe/graph/v1/graph_administration_service.proto",
     "gumshoe/graph/v1/graph_service.proto",
     "gumshoe/graph/v1/graph_writer_service.proto",
     "gumshoe/graph/v1/hot_profile.proto",
+    "gumshoe/graph/v1/rule_service.proto",
     "gumshoe/membership/v1/credential_service.proto",
     "gumshoe/membership/v1/membership_service.proto",
     "gumshoe/membership/v1/organization_service.proto",

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""How a lake of a year is read: profiles of 24 hours and neighbours, asked of a running server over gRPC, side by side with DuckDB,
+"""How a lake of a year is read: profiles of 24 hours, investigations and neighbours, asked of a running server over gRPC, side by side with DuckDB,
 which sums the same rows of the same Parquet files.
 
 The lake is written by libs/lake/examples/year, once a size. Entities taken at random are asked for, each once, of a server that has
@@ -24,6 +24,10 @@ THREADS = 2
 TARGET_PROFILE = 0.050
 TARGET_GROWTH = 1.3
 TARGET_HUB = 0.300
+TARGET_INVESTIGATION = 2.0
+# States of investigations as gumshoe.investigation.v1 numbers them.
+RUNNING, SUCCESSFUL = 1, 3
+PRINCIPALS = ("role", "role_session")
 # Types of entities as gumshoe.common.v1 numbers them.
 TYPES = {
     "account": 1, "role": 3, "role_session": 4, "aws_service": 7, "access_key": 8, "ip_address": 9, "network_interface": 11, "resource": 13, "user_agent": 14,
@@ -103,8 +107,8 @@ class Client:
         # The connection is there before the first call.
         grpc.channel_ready_future(self.channel).result(10)
 
-    def call(self, method, request):
-        call = self.channel.unary_unary(f"/gumshoe.graph.v1.GraphService/{method}")
+    def call(self, method, request, service="gumshoe.graph.v1.GraphService"):
+        call = self.channel.unary_unary(f"/{service}/{method}")
         start = time.perf_counter()
         answer = call(field(1, self.graph) + request, metadata=self.metadata, timeout=60)
         return time.perf_counter() - start, answer
@@ -114,6 +118,21 @@ class Client:
         profile = first(answer, 1)
         start, end = (first(first(first(profile, 8), number), 1) for number in (1, 2))
         return seconds, {"start": start, "end": end}
+
+    def investigation(self, sample, window):
+        """Seconds from the call that starts an investigation of a principal to the answer that it is done."""
+        service = "gumshoe.investigation.v1.InvestigationService"
+        time_of = lambda number, seconds: field(number, field(1, seconds))
+        scope = time_of(1, window["start"]) + time_of(2, window["end"])
+        begin = time.perf_counter()
+        _, started = self.call("StartInvestigation", field(3, scope) + field(5, entity(sample)), service)
+        while True:
+            _, answer = self.call("GetInvestigation", field(2, first(started, 1)), service)
+            status = first(first(answer, 1), 6)
+            if status != RUNNING:
+                check(status == SUCCESSFUL, f"an investigation of {sample['id']} has failed")
+                return time.perf_counter() - begin
+            time.sleep(0.002)
 
     def neighbors(self, sample, token=b""):
         seconds, answer = self.call("ListNeighbors", field(2, entity(sample)) + field(8, token))
@@ -144,8 +163,9 @@ def lake_of(program, edges):
 
 
 def serve(program, folder):
-    # Nothing is merged while it is measured.
-    return Server(program, folder=str(folder), settings={"GUMSHOE_GRAPH__MAINTENANCE__ENABLED": "false"})
+    # Nothing is merged while it is measured, and investigations follow each other as they are asked for.
+    settings = {"GUMSHOE_GRAPH__MAINTENANCE__ENABLED": "false", "GUMSHOE_GATEWAY__LIMITS__INVESTIGATIONS_PER_SECOND": "100000"}
+    return Server(program, folder=str(folder), settings=settings)
 
 
 def bench(program, edges, queries):
@@ -162,6 +182,11 @@ def bench(program, edges, queries):
         results["profile, warm"] = quantiles([client.profile(one, 49)[0] for one in asked])
         results["profile of the busiest"] = quantiles([client.profile(one, 50)[0] for one in sample["busy"]])
         results["memory"] = server.peak_memory()
+    with serve(program, folder) as server:
+        client = Client(server)
+        principals = [(one, window) for one, (_, window) in zip(asked, answers) if one["type"] in PRINCIPALS]
+        check(len(principals) > 10, "there are principals to investigate")
+        results["investigation of 24 h"] = quantiles([client.investigation(*one) for one in principals[: queries // 3]])
     with serve(program, folder) as server:
         client = Client(server)
         hub, later, token = [], [], b""
@@ -231,6 +256,8 @@ def report(results):
     print(f"  peak memory of the server: {results['memory'] / (1 << 20):,.0f} MiB")
     print(f"  target: a profile in a cold process, p99 < {TARGET_PROFILE * 1e3:.0f} ms: {profile * 1e3:.1f} {verdict(profile < TARGET_PROFILE)}")
     print(f"  target: and under DuckDB's {duckdb * 1e3:.1f} ms: {duckdb / profile:.1f} times as fast {verdict(profile < duckdb)}")
+    investigation = results["investigation of 24 h"]["max"]
+    print(f"  target: every investigation of 24 h against 45 days < {TARGET_INVESTIGATION:.0f} s: {investigation:.2f} s {verdict(investigation < TARGET_INVESTIGATION)}")
     print(f"  target: neighbours of a hub of a million edges, p99 < {TARGET_HUB * 1e3:.0f} ms: {hub * 1e3:.1f} {verdict(hub < TARGET_HUB)}", flush=True)
 
 

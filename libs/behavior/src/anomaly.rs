@@ -38,6 +38,17 @@ impl Anomaly {
         Self { score, label, baseline, parts }
     }
 
+    /// The same with only a part of its score, 0 to 1: that of what is known little.
+    #[must_use]
+    pub fn trusted(mut self, part: f64) -> Self {
+        let part = if part.is_nan() { 0.0 } else { part.clamp(0.0, 1.0) };
+        self.score *= part;
+        for moved in &mut self.parts {
+            moved.by *= part;
+        }
+        self
+    }
+
     /// As a fact for [`risk`](fn@crate::risk): the baseline is part of its label, the facts are its evidence.
     #[must_use]
     pub fn input(&self, source: Source, time: Timestamp) -> Input {

@@ -14,6 +14,8 @@ use std::collections::{BTreeMap, HashMap};
 
 use gumshoe_model::{Timestamp, time::MICROS_PER_HOUR};
 
+use crate::bytes::{Reader, Writer};
+
 /// Hours of candidates that the bar is made of, and hours of budget that may be saved up.
 const LOOK_BACK: i64 = 7 * 24;
 const SAVED: f64 = 24.0;
@@ -58,6 +60,41 @@ impl Budget {
     pub fn new(rate: f64, least: f64) -> Self {
         let rate = if rate.is_finite() { rate.clamp(0.0, 1e4) } else { 1.0 };
         Self { rate, least, left: rate * SAVED, now: None, hours: BTreeMap::new(), scores: vec![0; SCORES], raised: HashMap::new(), held: 0 }
+    }
+
+    /// What it remembers.
+    pub fn encode(&self, to: &mut Writer) {
+        to.f64(self.left);
+        to.list(self.now.iter(), |to, now| to.i64(now.0));
+        to.list(self.hours.iter(), |to, (hour, scores)| {
+            to.i64(*hour);
+            to.list(scores.iter(), |to, (tenths, count)| {
+                to.u32(u32::try_from(*tenths).unwrap_or_default());
+                to.u32(*count);
+            });
+        });
+        to.list(self.raised.iter(), |to, (what, time)| {
+            to.u64(*what);
+            to.i64(time.0);
+        });
+        to.u64(self.held);
+    }
+
+    /// A budget of `rate` and `least`, which may have changed, that remembers that; `None` if it is not what [`Self::encode`] wrote.
+    #[must_use]
+    pub fn decode(from: &mut Reader<'_>, rate: f64, least: f64) -> Option<Self> {
+        let mut budget = Self::new(rate, least);
+        budget.left = from.f64()?.min((budget.rate * SAVED).max(1.0));
+        budget.now = from.list(Reader::i64)?.pop().map(Timestamp);
+        let hours = from.list(|from| Some((from.i64()?, from.list(|from| Some((from.u32()? as usize, from.u32()?)))?)))?;
+        budget.hours = hours.into_iter().map(|(hour, scores)| (hour, scores.into_iter().collect())).collect();
+        for (tenths, count) in budget.hours.values().flatten() {
+            let sum = budget.scores.get_mut(*tenths)?;
+            *sum = sum.checked_add(*count)?;
+        }
+        budget.raised = from.list(|from| Some((from.u64()?, Timestamp(from.i64()?))))?.into_iter().collect();
+        budget.held = from.u64()?;
+        Some(budget)
     }
 
     /// Decides on a candidate. `what` is a hash of entity and kind: what repeats if it comes again.

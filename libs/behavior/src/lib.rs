@@ -11,12 +11,14 @@
 //! | [`peers`] | how surprising an action is, given what similar principals do |
 //! | [`flow`] | beacons, scans and data going out, by hourly sums of flows |
 //! | [`travel`] | one principal at two places, too far apart for the time between |
+//! | [`bytes`] | what was learned, to be kept and taken up again |
 //! | [`budget`] | about one alert an hour, instead of all that could be one |
 //!
 //! Every number here is published in the documentation of its function, so that a score can be followed by hand.
 
 pub mod anomaly;
 pub mod budget;
+pub mod bytes;
 pub mod flow;
 pub mod midas;
 pub mod newness;

@@ -19,6 +19,7 @@
 
 use crate::{
     anomaly::{Anomaly, of_surprise},
+    bytes::{Reader, Writer},
     random::mix,
 };
 
@@ -160,6 +161,41 @@ impl Midas {
         let sketch = || Sketch::new(rows, columns);
         let decay = if settings.decay.is_finite() { settings.decay.clamp(0.0, 1.0) } else { 0.0 };
         Self { settings: Settings { rows, columns, decay, ..settings }, edges: sketch(), sources: sketch(), destinations: sketch(), ticks: None }
+    }
+
+    /// What it has learned.
+    pub fn encode(&self, to: &mut Writer) {
+        let Settings { rows, columns, threshold, decay, seed } = self.settings;
+        to.u64(rows as u64);
+        to.u64(columns as u64);
+        to.f32(threshold);
+        to.f32(decay);
+        to.u64(seed);
+        for sketch in [&self.edges, &self.sources, &self.destinations] {
+            to.list(sketch.cells.iter(), |to, cell| {
+                to.f32(cell.current);
+                to.f32(cell.total);
+                to.f32(cell.score);
+            });
+        }
+        to.list(self.ticks.iter(), |to, (first, current)| {
+            to.u64(*first);
+            to.u64(*current);
+        });
+    }
+
+    /// A detector that has learned that; `None` if it is not what [`Self::encode`] wrote.
+    #[must_use]
+    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let (rows, columns) = (usize::try_from(from.u64()?).ok()?, usize::try_from(from.u64()?).ok()?);
+        let settings = Settings { rows, columns, threshold: from.f32()?, decay: from.f32()?, seed: from.u64()? };
+        let mut sketch = || {
+            let cells = from.list(|from| Some(Cell { current: from.f32()?, total: from.f32()?, score: from.f32()? }))?;
+            (rows > 0 && columns > 0 && rows.checked_mul(columns) == Some(cells.len())).then_some(Sketch { cells, columns })
+        };
+        let (edges, sources, destinations) = (sketch()?, sketch()?, sketch()?);
+        let ticks = from.list(|from| Some((from.u64()?, from.u64()?)).filter(|(first, current)| first <= current))?.pop();
+        Some(Self { settings, edges, sources, destinations, ticks })
     }
 
     /// Counts an edge, seen `count` times, and scores it against the ticks before. Source and destination are hashes of what they

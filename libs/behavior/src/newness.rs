@@ -61,6 +61,8 @@ pub enum Kind {
     Operation,
     /// An address.
     Address,
+    /// A resource that was touched.
+    Resource,
 }
 
 /// How new values of a kind score: the first one, how far many go, and how many more go half of what is left.
@@ -72,7 +74,7 @@ struct Weight {
 
 impl Kind {
     /// Every kind, heaviest first.
-    pub const ALL: [Self; 5] = [Self::Country, Self::Network, Self::UserAgent, Self::Operation, Self::Address];
+    pub const ALL: [Self; 6] = [Self::Country, Self::Network, Self::UserAgent, Self::Operation, Self::Address, Self::Resource];
 
     fn weight(self) -> Weight {
         let (first, most, half) = match self {
@@ -81,17 +83,21 @@ impl Kind {
             Self::UserAgent => (15.0, 45.0, 4.0),
             Self::Operation => (10.0, 50.0, 16.0),
             Self::Address => (5.0, 40.0, 16.0),
+            Self::Resource => (4.0, 40.0, 32.0),
         };
         Weight { first, most, half }
     }
 
-    fn source(self) -> Source {
+    /// As what a new value of the kind counts in risk.
+    #[must_use]
+    pub fn source(self) -> Source {
         match self {
             Self::Country => Source::NewCountry,
             Self::Network => Source::NewNetwork,
             Self::UserAgent => Source::NewUserAgent,
             Self::Operation => Source::NewOperation,
             Self::Address => Source::NewAddress,
+            Self::Resource => Source::NewResource,
         }
     }
 
@@ -107,6 +113,8 @@ impl Kind {
             (Self::Operation, _) => "operations",
             (Self::Address, 1) => "address",
             (Self::Address, _) => "addresses",
+            (Self::Resource, 1) => "resource",
+            (Self::Resource, _) => "resources",
         }
     }
 }
@@ -133,6 +141,7 @@ pub struct New {
 /// | user agent | 15 | 45 | 4 |
 /// | operation | 10 | 50 | 16 |
 /// | address | 5 | 40 | 16 |
+/// | resource | 4 | 40 | 32 |
 ///
 /// The weights are judgement, not measurement: a new country says more than a new address in a country long known.
 #[must_use]

@@ -20,6 +20,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::{
     anomaly::{Anomaly, of_surprise},
+    bytes::{Reader, Writer},
     random::Random,
 };
 
@@ -79,6 +80,20 @@ impl Names {
     fn len(&self) -> usize {
         self.numbers.len()
     }
+
+    fn encode(&self, to: &mut Writer) {
+        let mut names: Vec<(&u32, &str)> = self.numbers.iter().map(|(name, number)| (number, &**name)).collect();
+        names.sort_unstable();
+        to.list(names.into_iter(), |to, (_, name)| to.text(name));
+    }
+
+    fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let mut names = Self::default();
+        for name in from.list(Reader::text)? {
+            names.number(name);
+        }
+        Some(names)
+    }
 }
 
 /// Factors of all principals, or of all items.
@@ -92,6 +107,19 @@ struct Factors {
 }
 
 impl Factors {
+    fn encode(&self, to: &mut Writer) {
+        to.u64(self.rank as u64);
+        for values in [&self.means, &self.typical] {
+            to.list(values.iter(), |to, value| to.f32(*value));
+        }
+    }
+
+    fn decode(from: &mut Reader<'_>, rows: usize) -> Option<Self> {
+        let rank = usize::try_from(from.u64()?).ok().filter(|rank| *rank <= MAX_RANK)?;
+        let (means, typical) = (from.list(Reader::f32)?, from.list(Reader::f32)?);
+        (means.len() == rows * rank && typical.len() == rank).then_some(Self { rank, means, typical })
+    }
+
     fn row(&self, number: Option<u32>) -> &[f32] {
         number.and_then(|number| self.means.get(number as usize * self.rank..(number as usize + 1) * self.rank)).unwrap_or(&self.typical)
     }
@@ -140,6 +168,49 @@ impl Peers {
             beta.update(&theta, &turned);
         }
         Self { principals, items, theta: theta.factors(), beta: beta.factors(), pairs: numbers, doing }
+    }
+
+    /// What it has learned.
+    pub fn encode(&self, to: &mut Writer) {
+        self.principals.encode(to);
+        self.items.encode(to);
+        self.theta.encode(to);
+        self.beta.encode(to);
+        to.list(self.pairs.iter(), |to, (principal, item)| {
+            to.u32(*principal);
+            to.u32(*item);
+        });
+    }
+
+    /// A model that has learned that; `None` if it is not what [`Self::encode`] wrote.
+    #[must_use]
+    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let (principals, items) = (Names::decode(from)?, Names::decode(from)?);
+        let (theta, beta) = (Factors::decode(from, principals.len())?, Factors::decode(from, items.len())?);
+        let pairs = from.list(|from| Some((from.u32()?, from.u32()?)))?;
+        let mut doing = vec![0; items.len()];
+        for (_, item) in &pairs {
+            *doing.get_mut(*item as usize)? += 1;
+        }
+        pairs.is_sorted().then_some(Self { principals, items, theta, beta, pairs, doing })
+    }
+
+    /// Principals that it was trained on.
+    #[must_use]
+    pub fn principals(&self) -> usize {
+        self.principals.len()
+    }
+
+    /// Pairs that it was trained on.
+    #[must_use]
+    pub fn pairs(&self) -> usize {
+        self.pairs.len()
+    }
+
+    /// The score of a pair: that of [`Self::anomaly`], without its reasons.
+    #[must_use]
+    pub fn score(&self, principal: &str, item: &str) -> f64 {
+        of_surprise(self.surprise(principal, item), MOST)
     }
 
     /// The chance that a principal does an item. One that was never seen is taken for a typical one.

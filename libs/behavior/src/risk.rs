@@ -39,6 +39,8 @@ pub enum Source {
     NewOperation,
     /// Addresses not seen in the baseline.
     NewAddress,
+    /// Resources not touched in the baseline.
+    NewResource,
     /// More failed calls than usual.
     Failures,
     /// What a rule says: a technique that was seen.
@@ -59,7 +61,46 @@ pub enum Source {
     Exfiltration,
 }
 
+/// The product of findings that are made of behaviour and rules.
+pub const PRODUCT: &str = "Gumshoe";
+/// How the types of findings begin that say what is unusual: `Behavior:User/UnusualVolume`.
+pub const BEHAVIOR: &str = "Behavior:";
+
 impl Source {
+    /// What statistics say, with the last part of the type of a finding of it.
+    const STATISTICS: [(Self, &'static str); 7] = [
+        (Self::Volume, "UnusualVolume"),
+        (Self::Peers, "PeerSurprise"),
+        (Self::Burst, "Burst"),
+        (Self::Beacon, "Beacon"),
+        (Self::Scan, "PortScan"),
+        (Self::Exfiltration, "DataExfiltration"),
+        (Self::Travel, "ImpossibleTravel"),
+    ];
+
+    /// What a finding is a fact of: a statistic or a technique of a rule for our own ones, else a finding.
+    #[must_use]
+    pub fn of_finding(product: &str, finding_type: &str) -> Self {
+        if product != PRODUCT {
+            return Self::Finding;
+        }
+        let Some(kind) = finding_type.strip_prefix(BEHAVIOR) else { return Self::Technique };
+        let last = kind.rsplit_once('/').map_or(kind, |(_, last)| last);
+        Self::STATISTICS.into_iter().find(|(_, name)| *name == last).map_or(Self::Finding, |(source, _)| source)
+    }
+
+    /// The last part of the type of a finding of a statistic: `UnusualVolume`; none for what is no statistic.
+    #[must_use]
+    pub fn finding_name(self) -> Option<&'static str> {
+        Self::STATISTICS.into_iter().find(|(source, _)| *source == self).map(|(_, name)| name)
+    }
+
+    /// Whether it is what a statistic says.
+    #[must_use]
+    pub fn is_behavior(self) -> bool {
+        self.finding_name().is_some()
+    }
+
     /// The name in answers: `new_country`.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -70,6 +111,7 @@ impl Source {
             Self::NewUserAgent => "new_user_agent",
             Self::NewOperation => "new_operation",
             Self::NewAddress => "new_address",
+            Self::NewResource => "new_resource",
             Self::Failures => "failures",
             Self::Technique => "technique",
             Self::Travel => "travel",
@@ -105,14 +147,16 @@ pub struct Input {
 }
 
 impl Input {
-    /// A finding as a fact: ten times its severity, at the time it was last seen. None for an archived one.
+    /// A finding as a fact: ten times its severity, at the time it was last seen. None for an archived one, unless it says what is
+    /// unusual: that is archived at once when it is no alert by the [budget](crate::budget), and counts all the same.
     #[must_use]
     pub fn of_finding(finding: &Finding<'_>) -> Option<Self> {
-        (!finding.archived).then(|| Self {
-            source: Source::Finding,
+        let source = Source::of_finding(&finding.product, &finding.finding_type);
+        (!finding.archived || source.is_behavior()).then(|| Self {
+            source,
             score: finding.severity * 10.0,
             time: finding.last_seen,
-            label: finding.finding_type.to_string(),
+            label: if finding.title.is_empty() { finding.finding_type.to_string() } else { finding.title.to_string() },
             evidence: vec![finding.id.to_string()],
         })
     }
@@ -138,10 +182,24 @@ pub enum Criticality {
     /// 1.5.
     High,
     /// 2.
-    Extreme,
+    Critical,
 }
 
 impl Criticality {
+    /// Every one, the least first.
+    pub const ALL: [Self; 4] = [Self::Low, Self::Normal, Self::High, Self::Critical];
+
+    /// The name in answers and in configuration: `critical`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Low => "low",
+            Self::Normal => "normal",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
     /// The factor.
     #[must_use]
     pub fn factor(self) -> f64 {
@@ -149,7 +207,7 @@ impl Criticality {
             Self::Low => 0.5,
             Self::Normal => 1.0,
             Self::High => 1.5,
-            Self::Extreme => 2.0,
+            Self::Critical => 2.0,
         }
     }
 }
@@ -249,7 +307,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp(1_750_000_000_000_000);
-    const LEVELS: [Criticality; 4] = [Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Extreme];
+    const LEVELS: [Criticality; 4] = [Criticality::Low, Criticality::Normal, Criticality::High, Criticality::Critical];
 
     fn input(score: f64, days_ago: f64) -> Input {
         let time = Timestamp(NOW.0 - (days_ago * MICROS_PER_DAY as f64) as i64);
@@ -267,7 +325,7 @@ mod tests {
         close(score(&[input(100.0, 0.0)]), 38.279_338);
         close(score(&[input(100.0, 7.0)]), 19.139_669);
         close(score(&[input(80.0, 0.0), input(80.0, 0.0)]), 80.0 * (1.0 + 0.5_f64.powf(1.5)) / WEIGHTS);
-        close(risk(&[input(100.0, 0.0)], NOW, Criticality::Extreme).score, 55.365_232);
+        close(risk(&[input(100.0, 0.0)], NOW, Criticality::Critical).score, 55.365_232);
         close(score(&[input(f64::NAN, 0.0), input(-5.0, 0.0), input(f64::INFINITY, -3.0)]), 38.279_338);
     }
 
@@ -332,6 +390,35 @@ mod tests {
         assert_eq!((found.score, found.evidence.as_slice()), (80.0, ["f-1".to_owned()].as_slice()));
         finding.archived = true;
         assert_eq!(Input::of_finding(&finding), None);
+    }
+
+    #[test]
+    fn own_findings_are_facts_of_what_found_them_and_count_when_no_alert_came_of_them() {
+        let of = |product: &'static str, kind: &'static str| {
+            let text = std::borrow::Cow::Borrowed;
+            let finding = Finding {
+                id: text("f"),
+                finding_type: text(kind),
+                product: text(product),
+                title: text("2000 calls in the hour Thu 10:00"),
+                description: text(""),
+                severity: 5.0,
+                count: 1,
+                first_seen: NOW,
+                last_seen: NOW,
+                updated: NOW,
+                archived: true,
+            };
+            let archived = Input::of_finding(&finding).map(|input| input.source.as_str());
+            (Input::of_finding(&Finding { archived: false, ..finding }).unwrap().source.as_str(), archived)
+        };
+        assert_eq!(of("Gumshoe", "Behavior:User/UnusualVolume"), ("volume", Some("volume")));
+        assert_eq!(of("Gumshoe", "Behavior:NetworkInterface/PortScan"), ("scan", Some("scan")));
+        assert_eq!(of("Gumshoe", "T1098/CreateAccessKey"), ("technique", None));
+        assert_eq!(of("GuardDuty", "Behavior:EC2/NetworkPortUnusual"), ("finding", None));
+        for (source, name) in Source::STATISTICS {
+            assert_eq!(Source::of_finding(PRODUCT, &format!("{BEHAVIOR}Role/{name}")), source);
+        }
     }
 
     fn inputs() -> impl Strategy<Value = Vec<Input>> {

@@ -16,6 +16,8 @@
 
 use std::collections::VecDeque;
 
+use crate::bytes::{Reader, Writer};
+
 /// Most peaks that are kept; older ones are forgotten.
 const MAX_PEAKS: usize = 500;
 /// Fewest peaks that a tail is fitted to.
@@ -195,6 +197,37 @@ impl Spot {
         let settings =
             Settings { risk: settings.risk.clamp(1e-12, 0.5), level: settings.level.clamp(0.5, 0.999), calibration: settings.calibration.max(2 * MIN_PEAKS) };
         Self { settings, first: Vec::new(), tail: None, peaks: VecDeque::new(), unfitted: 0, owed: 0.0, added: 0, peaks_seen: 0, seen: 0 }
+    }
+
+    /// What it has learned.
+    pub fn encode(&self, to: &mut Writer) {
+        to.f64(self.settings.risk);
+        to.f64(self.settings.level);
+        to.u64(self.settings.calibration as u64);
+        to.list(self.first.iter(), |to, value| to.f64(*value));
+        to.list(self.tail.iter(), |to, (level, tail)| [*level, tail.shape, tail.scale].into_iter().for_each(|value| to.f64(value)));
+        to.list(self.peaks.iter(), |to, peak| to.f64(*peak));
+        to.u64(self.unfitted as u64);
+        to.f64(self.owed);
+        to.u32(self.added);
+        to.u64(self.peaks_seen);
+        to.u64(self.seen);
+    }
+
+    /// A threshold that has learned that; `None` if it is not what [`Self::encode`] wrote.
+    #[must_use]
+    pub fn decode(from: &mut Reader<'_>) -> Option<Self> {
+        let mut spot = Self::new(Settings { risk: from.f64()?, level: from.f64()?, calibration: usize::try_from(from.u64()?).ok()? });
+        spot.first = from.list(Reader::f64)?;
+        spot.tail = from.list(|from| Some((from.f64()?, Tail { shape: from.f64()?, scale: from.f64()? })))?.pop();
+        spot.peaks = from.list(Reader::f64)?.into();
+        spot.peaks.truncate(MAX_PEAKS);
+        spot.unfitted = usize::try_from(from.u64()?).ok()?;
+        spot.owed = from.f64()?;
+        spot.added = from.u32()?;
+        spot.peaks_seen = from.u64()?;
+        spot.seen = from.u64()?;
+        Some(spot)
     }
 
     /// Judges a value and learns from it. What is no finite number is usual and not learned.

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 use regex::{Regex, RegexBuilder};
 use serde_json::Value;
 
-use crate::view::Scalar;
+use crate::{inside::Inside, view::Scalar};
 
 /// The most memory that a compiled regular expression takes.
 const MAX_REGEX_BYTES: usize = 1 << 20;
@@ -49,7 +49,7 @@ enum Pattern {
     Exact(Box<str>),
     Start(Box<str>),
     End(Box<str>),
-    Inside(Box<str>),
+    Inside(Inside),
     Glob(Regex),
 }
 
@@ -103,7 +103,7 @@ impl Text {
                 (false, false) => Pattern::Exact(text),
                 (false, true) => Pattern::Start(text),
                 (true, false) => Pattern::End(text),
-                (true, true) => Pattern::Inside(text),
+                (true, true) => Pattern::Inside(Inside::new(&text, cased)),
             },
             None => {
                 let mut expression = String::from(r"\A");
@@ -126,6 +126,15 @@ impl Text {
         if let Pattern::Exact(text) = &self.pattern { Some(text) } else { None }
     }
 
+    /// Text that is in each value that is wanted.
+    pub(crate) fn literal(&self) -> Option<&str> {
+        match &self.pattern {
+            Pattern::Exact(text) | Pattern::Start(text) | Pattern::End(text) => Some(text),
+            Pattern::Inside(inside) => Some(inside.text()),
+            Pattern::Glob(_) => None,
+        }
+    }
+
     pub(crate) fn matches(&self, value: &str) -> bool {
         let same = |left: &[u8], right: &str| if self.cased { left == right.as_bytes() } else { left.eq_ignore_ascii_case(right.as_bytes()) };
         let value_bytes = value.as_bytes();
@@ -133,7 +142,7 @@ impl Text {
             Pattern::Exact(text) => same(value_bytes, text),
             Pattern::Start(text) => value_bytes.get(..text.len()).is_some_and(|start| same(start, text)),
             Pattern::End(text) => value_bytes.len().checked_sub(text.len()).and_then(|from| value_bytes.get(from..)).is_some_and(|end| same(end, text)),
-            Pattern::Inside(text) => text.is_empty() || value_bytes.windows(text.len()).any(|window| same(window, text)),
+            Pattern::Inside(text) => text.is_in(value),
             Pattern::Glob(regex) => regex.is_match(value),
         }
     }

@@ -122,11 +122,20 @@ impl Correlations {
     /// Takes an event, and tells what is complete with it. Events should come about in the order of their times; one that is late
     /// by more than a rule's time is not seen together with those after it. What was complete begins again.
     pub fn observe(&mut self, rules: &RuleSet, event: &Event<'_>) -> Vec<Correlated> {
-        let mut found = Vec::new();
         let record = Record::new(event);
-        for part in rules.parts(&record) {
+        self.add(rules, rules.parts(&record), &record)
+    }
+
+    /// The same of an event whose [marks](RuleSet::mark) are known: it is not matched again.
+    pub fn observe_marked(&mut self, rules: &RuleSet, event: &Event<'_>, marks: &str) -> Vec<Correlated> {
+        self.add(rules, rules.marked_parts(marks), &Record::new(event))
+    }
+
+    fn add(&mut self, rules: &RuleSet, parts: Vec<&Part>, record: &Record<'_>) -> Vec<Correlated> {
+        let (mut found, event) = (Vec::new(), record.event);
+        for part in parts {
             let Some(correlation) = rules.correlation(part.correlation) else { continue };
-            let view = View::new(&record);
+            let view = View::new(record);
             let values: Option<Vec<String>> = part.group_by.iter().map(|field| first(view, field)).collect();
             let value = part.value.as_ref().map(|field| first(view, field));
             let (Some(values), false) = (values, matches!(value, Some(None))) else { continue };

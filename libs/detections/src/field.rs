@@ -116,6 +116,8 @@ impl Field {
     /// How much work it is to look: a part of the event, or reading the record.
     pub(crate) fn cost(&self) -> u32 {
         match self {
+            // Mostly known to hold by the index.
+            Self::Slot(Slot::Service | Slot::Operation | Slot::Resource) => 3,
             Self::Slot(_) => 0,
             Self::Path(_) => 10,
         }

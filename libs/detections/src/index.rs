@@ -120,7 +120,7 @@ impl Port {
 }
 
 /// The values of which a part of an event must have one if a node matches; `None` if it may have others.
-fn needed(node: &Node, slot: Slot) -> Option<BTreeSet<String>> {
+pub(crate) fn needed(node: &Node, slot: Slot) -> Option<BTreeSet<String>> {
     let either = |nodes: &[Node]| {
         let mut all = BTreeSet::new();
         for node in nodes {

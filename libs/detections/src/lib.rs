@@ -22,6 +22,7 @@
 //! | `selection`, `check` | selections of fields, modifiers and values |
 //! | `field`, `view` | names of fields; their values in an event, its record read only if needed |
 //! | `node` | what all of these are compiled to |
+//! | `gate`, `inside` | what must be in a record's text for a rule to match, looked for before it is parsed |
 //! | `index` | which rules can match an event, by its operation |
 //! | [`set`] | many rules; loading, and swapping while they are in use |
 //! | [`correlation`] | rules about several events: how many, how many different, in which order |
@@ -30,7 +31,9 @@ mod check;
 mod condition;
 pub mod correlation;
 mod field;
+mod gate;
 mod index;
+mod inside;
 mod node;
 mod parse;
 pub mod rule;

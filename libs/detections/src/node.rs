@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     check::{Check, Text, with_text},
     field::{Field, Path, Slot},
+    gate::Either,
     view::{Scalar, View},
 };
 
@@ -25,6 +26,8 @@ pub(crate) enum Node {
     Element(Path, Box<Node>),
     /// Text anywhere in the record.
     Keyword(Text),
+    /// One of these texts is anywhere in the record: without, tests of its fields cannot hold.
+    Raw(Either),
 }
 
 /// Values that a field may have.
@@ -70,7 +73,7 @@ impl Node {
             Self::Selection(node) => node.asks_for(slot),
             Self::Field(test) => test.field == wanted,
             Self::Same(left, right) => *left == wanted || *right == wanted,
-            Self::Keyword(_) => false,
+            Self::Keyword(_) | Self::Raw(_) => false,
         }
     }
 
@@ -84,6 +87,7 @@ impl Node {
             Self::Same(left, right) => left.cost() + right.cost() + 1,
             Self::Element(_, node) => node.cost() + 15,
             Self::Keyword(_) => 20,
+            Self::Raw(_) => 9,
         }
     }
 
@@ -98,6 +102,7 @@ impl Node {
             Self::Same(left, right) => view.any(left, &mut |left| view.any(right, &mut |right| same(left, right))),
             Self::Element(path, node) => view.any_element(path, &mut |element| node.matches(element)),
             Self::Keyword(text) => text.matches(&view.record.event.raw),
+            Self::Raw(texts) => view.record.may_have(texts),
         }
     }
 }

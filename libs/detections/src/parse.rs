@@ -9,6 +9,7 @@ use crate::{
     condition::{self, Condition},
     correlation::{Correlation, Pattern},
     field::Slot,
+    gate::guarded,
     node::Node,
     rule::{Case, Level, Rule, Tactic, Technique},
     selection,
@@ -169,7 +170,7 @@ fn rule(file: &str, map: &Map<String, Value>) -> Found<Parsed> {
     }
     rule.kind = kind(map)?;
     let Some(detection) = map.get("detection").and_then(Value::as_object) else { return wrong("detection", "is missing, or no map") };
-    rule.node = detect(rule.kind, detection)?;
+    rule.node = guarded(detect(rule.kind, detection)?);
     rule.asks_for_errors = rule.node.asks_for(Slot::Error);
     Ok(Parsed::Rule(Box::new(rule)))
 }

@@ -1,11 +1,13 @@
 //! A rule: what it says beside what it matches.
 
-use std::{fmt, str::FromStr};
+use std::{collections::BTreeSet, fmt, str::FromStr};
 
 use gumshoe_model::{Event, Invalid, RecordKind};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::{
+    field::Slot,
+    index::needed,
     node::Node,
     view::{Record, View},
 };
@@ -195,8 +197,53 @@ pub struct Case {
     pub name: String,
     /// Whether the rule matches it.
     pub matches: bool,
-    /// The record. It may be a part of one: who tries it fills in what all records have.
+    /// The record, or the part of it that matters.
     pub record: Value,
+}
+
+impl Case {
+    /// The record as text, with the fields filled in that all records of the kind have.
+    #[must_use]
+    pub fn text(&self, kind: RecordKind) -> String {
+        match &self.record {
+            Value::String(line) => line.clone(),
+            Value::Object(fields) => {
+                let mut whole = common(kind);
+                if let Some(whole) = whole.as_object_mut() {
+                    whole.extend(fields.clone());
+                }
+                whole.to_string()
+            }
+            other => other.to_string(),
+        }
+    }
+}
+
+/// What all records of a kind have.
+fn common(kind: RecordKind) -> Value {
+    match kind {
+        RecordKind::CloudTrail => json!({
+            "eventVersion": "1.09", "eventTime": "2024-05-01T10:00:00Z", "eventSource": "ec2.amazonaws.com", "eventName": "DescribeNothing",
+            "awsRegion": "eu-west-1", "sourceIPAddress": "198.51.100.7", "userAgent": "aws-cli/2.15.0 Python/3.11.6", "eventType": "AwsApiCall",
+            "eventID": "3fcfb182-98f8-4744-bd45-10a395ab61cb", "recipientAccountId": "111122223333",
+            "userIdentity": {
+                "type": "IAMUser", "principalId": "AIDAEXAMPLEEXAMPLE001", "arn": "arn:aws:iam::111122223333:user/ann", "accountId": "111122223333",
+                "accessKeyId": "AKIAEXAMPLEEXAMPLE01", "userName": "ann"
+            }
+        }),
+        RecordKind::EksAudit => json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "RequestResponse", "auditID": "3fcfb182", "stage": "ResponseComplete",
+            "verb": "get", "requestURI": "/api/v1/namespaces", "user": { "username": "ann@example.com", "groups": ["system:authenticated"] },
+            "sourceIPs": ["10.0.0.7"], "userAgent": "kubectl/v1.29.0", "responseStatus": { "code": 200 },
+            "requestReceivedTimestamp": "2024-05-01T10:00:00Z", "stageTimestamp": "2024-05-01T10:00:00Z"
+        }),
+        RecordKind::GuardDuty => json!({
+            "schemaVersion": "2.0", "accountId": "111122223333", "region": "eu-west-1", "id": "f1", "type": "Recon:EC2/Portscan", "severity": 5,
+            "arn": "arn:aws:guardduty:eu-west-1:111122223333:detector/d/finding/f1", "createdAt": "2024-05-01T10:00:00Z",
+            "updatedAt": "2024-05-01T10:00:00Z", "resource": { "resourceType": "Instance" }, "service": { "serviceName": "guardduty" }
+        }),
+        RecordKind::SecurityHub | RecordKind::VpcFlow => json!({}),
+    }
 }
 
 /// One rule.
@@ -240,7 +287,19 @@ impl Rule {
     /// for errors itself is about nothing else.
     #[must_use]
     pub fn level_of(&self, event: &Event<'_>) -> Level {
-        if event.error.is_empty() || self.asks_for_errors { self.level } else { self.level.lower() }
+        self.level_if(!event.error.is_empty())
+    }
+
+    /// The same, by whether the call failed.
+    #[must_use]
+    pub fn level_if(&self, failed: bool) -> Level {
+        if failed && !self.asks_for_errors { self.level.lower() } else { self.level }
+    }
+
+    /// The operations of which an event must have one to match, in lower case; `None` if it may have any.
+    #[must_use]
+    pub fn operations(&self) -> Option<BTreeSet<String>> {
+        needed(&self.node, Slot::Operation)
     }
 
     /// Whether an event matches. For many rules see [`RuleSet::matches`](crate::RuleSet::matches).

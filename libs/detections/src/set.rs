@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use arc_swap::ArcSwap;
@@ -28,13 +28,20 @@ const SHIPPED: &[(&str, &str)] = include!(concat!(env!("OUT_DIR"), "/shipped.rs"
 /// Rules, ready to match.
 #[derive(Debug, Default)]
 pub struct RuleSet {
-    /// Those that are reported, and their index.
-    rules: Vec<Arc<Rule>>,
+    /// Those about one event, by id, and their index.
+    singles: Vec<Single>,
     index: Index,
-    /// Those that are parts of correlations, and their index.
-    parts: Vec<(Arc<Rule>, Vec<Part>)>,
-    part_index: Index,
+    /// By id.
     correlations: Vec<Correlation>,
+}
+
+/// A rule about one event.
+#[derive(Debug)]
+struct Single {
+    rule: Arc<Rule>,
+    /// Whether it is reported, and not only a part of others.
+    reported: bool,
+    parts: Vec<Part>,
 }
 
 impl RuleSet {
@@ -60,9 +67,17 @@ impl RuleSet {
     /// # Errors
     /// [`LoadError`]; then nothing is loaded.
     pub fn load(folder: &Path) -> Result<Self, LoadError> {
-        let files = read(folder)?;
-        let shipped: Vec<(String, String)> = SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
-        Self::layered([shipped.as_slice(), files.as_slice()])
+        Self::over_shipped([&*read(folder)?])
+    }
+
+    /// The rules that come with Gumshoe under layers of files, given by name and text: a rule takes the place of the one of the same id in
+    /// a layer before.
+    ///
+    /// # Errors
+    /// [`LoadError::Wrong`] with all problems.
+    pub fn over_shipped<'f>(layers: impl IntoIterator<Item = &'f [(String, String)]>) -> Result<Self, LoadError> {
+        static OWNED: LazyLock<Vec<(String, String)>> = LazyLock::new(|| SHIPPED.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect());
+        Self::layered(std::iter::once(OWNED.as_slice()).chain(layers))
     }
 
     /// Rules of several layers, of which a later one takes the place of an earlier one with the same id.
@@ -127,35 +142,79 @@ impl RuleSet {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let parts: Vec<(Arc<Rule>, Vec<Part>)> = parts.into_iter().filter_map(|(place, parts)| Some((Arc::clone(all.get(place)?), parts))).collect();
-        let rules: Vec<Arc<Rule>> = all.into_iter().enumerate().filter(|(place, _)| !hidden.contains(place)).map(|(_, rule)| rule).collect();
-        let index = Index::new(rules.iter().map(|rule| &**rule));
-        let part_index = Index::new(parts.iter().map(|(rule, _)| &**rule));
-        Ok(Self { rules, index, parts, part_index, correlations })
+        let single = |(place, rule)| Single { rule, reported: !hidden.contains(&place), parts: parts.remove(&place).unwrap_or_default() };
+        let singles: Vec<Single> = all.into_iter().enumerate().map(single).collect();
+        let index = Index::new(singles.iter().map(|single| &*single.rule));
+        Ok(Self { singles, index, correlations })
     }
 
-    /// Rules that an event matches, each once.
+    /// Rules that an event matches, each once, without those that are only parts of others.
     pub fn matches<'r, 'e: 'r>(&'r self, event: &'e Event<'e>) -> impl Iterator<Item = &'r Arc<Rule>> + use<'r, 'e> {
         let record = Record::new(event);
-        self.index.candidates(event).filter_map(|place| self.rules.get(place)).filter(move |rule| rule.node.matches(View::new(&record)))
+        let reported = self.index.candidates(event).filter_map(|place| self.singles.get(place)).filter(|single| single.reported);
+        reported.filter(move |single| single.rule.node.matches(View::new(&record))).map(|single| &single.rule)
+    }
+
+    /// Writes into `marks` the ids of all rules that an event matches, with those that are only parts of others: sorted, with a space
+    /// between; empty for none.
+    pub fn mark(&self, event: &Event<'_>, marks: &mut String) {
+        marks.clear();
+        let record = Record::new(event);
+        let matches = |place: &usize| self.singles.get(*place).is_some_and(|single| single.rule.node.matches(View::new(&record)));
+        let mut places: Vec<usize> = self.index.candidates(event).filter(matches).collect();
+        // They lie by id.
+        places.sort_unstable();
+        for single in places.into_iter().filter_map(|place| self.singles.get(place)) {
+            if !marks.is_empty() {
+                marks.push(' ');
+            }
+            marks.push_str(&single.rule.id);
+        }
+    }
+
+    /// Whether a rule about one event is only a part of others.
+    #[must_use]
+    pub fn is_part(&self, id: &str) -> bool {
+        self.single_of(id).is_some_and(|single| !single.reported)
+    }
+
+    /// The rule of an id that is reported, about one event or several.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&Arc<Rule>> {
+        self.single_of(id).filter(|single| single.reported).map(|single| &single.rule).or_else(|| self.correlated(id))
+    }
+
+    /// Whether the rule of an id is about several events.
+    #[must_use]
+    pub fn is_correlation(&self, id: &str) -> bool {
+        self.correlated(id).is_some()
+    }
+
+    fn single_of(&self, id: &str) -> Option<&Single> {
+        let place = self.singles.binary_search_by(|single| single.rule.id.as_str().cmp(id)).ok()?;
+        self.singles.get(place)
+    }
+
+    fn correlated(&self, id: &str) -> Option<&Arc<Rule>> {
+        let place = self.correlations.binary_search_by(|correlation| correlation.rule.id.as_str().cmp(id)).ok()?;
+        self.correlations.get(place).map(|correlation| &correlation.rule)
     }
 
     /// Every rule that can be reported: those about one event, and those about several.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        self.rules.iter().chain(self.correlations.iter().map(|correlation| &correlation.rule))
+        let reported = self.singles.iter().filter(|single| single.reported).map(|single| &single.rule);
+        reported.chain(self.correlations.iter().map(|correlation| &correlation.rule))
     }
 
     /// Every rule that matches single events, with those that are only parts of others.
     pub fn single(&self) -> impl Iterator<Item = &Arc<Rule>> {
-        let known: HashSet<&str> = self.rules.iter().map(|rule| rule.id.as_str()).collect();
-        let parts = self.parts.iter().map(|(rule, _)| rule).filter(move |rule| !known.contains(rule.id.as_str()));
-        self.rules.iter().chain(parts)
+        self.singles.iter().map(|single| &single.rule)
     }
 
     /// How many rules can be reported.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rules.len() + self.correlations.len()
+        self.iter().count()
     }
 
     /// Whether there is none.
@@ -172,10 +231,27 @@ impl RuleSet {
         self.correlations.get(place)
     }
 
+    /// Ids of the rules that are parts of others, by id.
+    pub fn part_ids(&self) -> impl Iterator<Item = &str> {
+        self.singles.iter().filter(|single| !single.parts.is_empty()).map(|single| single.rule.id.as_str())
+    }
+
+    /// Microseconds of the longest time within which a rule looks at several events; 0 if none does.
+    #[must_use]
+    pub fn longest_span(&self) -> i64 {
+        self.correlations.iter().map(|correlation| correlation.span).max().unwrap_or_default()
+    }
+
+    /// Parts of correlations that an event is marked with.
+    pub(crate) fn marked_parts(&self, marks: &str) -> Vec<&Part> {
+        marks.split(' ').filter_map(|id| self.single_of(id)).flat_map(|single| &single.parts).collect()
+    }
+
     /// Parts of correlations that an event matches.
     pub(crate) fn parts<'r>(&'r self, record: &Record<'_>) -> Vec<&'r Part> {
-        let candidates = self.part_index.candidates(record.event).filter_map(|place| self.parts.get(place));
-        candidates.filter(|(rule, _)| rule.node.matches(View::new(record))).flat_map(|(_, parts)| parts).collect()
+        let candidates = self.index.candidates(record.event).filter_map(|place| self.singles.get(place));
+        let parts = candidates.filter(|single| !single.parts.is_empty());
+        parts.filter(|single| single.rule.node.matches(View::new(record))).flat_map(|single| &single.parts).collect()
     }
 }
 
@@ -190,8 +266,28 @@ fn part(correlation: &Correlation, index: usize, number: usize, rule: Option<&Ar
     Ok(Part { correlation: index, number, group_by, value })
 }
 
+/// The ids of the rules in a file, those that are switched off (`status: unsupported`) with `true`.
+///
+/// # Errors
+/// All problems of the file by itself; whether rules go together is known of the whole only.
+pub fn ids(file: &str, text: &str) -> Result<Vec<(String, bool)>, Vec<Problem>> {
+    let mut problems = Vec::new();
+    let found = parse(file, text, &mut problems);
+    let ids = found.iter().map(|parsed| (parsed.id().to_owned(), matches!(parsed, Parsed::Off(_)))).collect();
+    if problems.is_empty() { Ok(ids) } else { Err(problems) }
+}
+
+/// The files that come with Gumshoe: name and text.
+#[must_use]
+pub fn shipped_files() -> &'static [(&'static str, &'static str)] {
+    SHIPPED
+}
+
 /// Files of rules in a folder and the folders in it, by their path below it.
-fn read(folder: &Path) -> Result<Vec<(String, String)>, LoadError> {
+///
+/// # Errors
+/// [`LoadError::Unreadable`], and [`LoadError::Wrong`] for a file that is too long.
+pub fn read(folder: &Path) -> Result<Vec<(String, String)>, LoadError> {
     let unreadable = |path: &Path| {
         let path = path.to_owned();
         move |source| LoadError::Unreadable { path, source }

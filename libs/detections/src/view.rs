@@ -3,9 +3,13 @@
 use std::cell::OnceCell;
 
 use gumshoe_model::{Event, Relation};
+use memchr::memmem;
 use serde_json::Value;
 
-use crate::field::{Field, Path, Slot};
+use crate::{
+    field::{Field, Path, Slot},
+    inside::Inside,
+};
 
 /// The longest record that is read, and the longest text in one.
 const MAX_RECORD: usize = 4 << 20;
@@ -22,11 +26,18 @@ pub(crate) enum Scalar<'v> {
 pub(crate) struct Record<'e> {
     pub(crate) event: &'e Event<'e>,
     json: OnceCell<Option<Value>>,
+    escapes: OnceCell<bool>,
 }
 
 impl<'e> Record<'e> {
     pub(crate) fn new(event: &'e Event<'e>) -> Self {
-        Self { event, json: OnceCell::new() }
+        Self { event, json: OnceCell::new(), escapes: OnceCell::new() }
+    }
+
+    /// Whether its text has one of these, or may have it in another writing.
+    pub(crate) fn may_have(&self, texts: &[Inside]) -> bool {
+        let raw = &*self.event.raw;
+        self.json.get().is_some() || texts.iter().any(|text| text.is_in(raw)) || *self.escapes.get_or_init(|| memmem::find(raw.as_bytes(), br"\u").is_some())
     }
 
     fn json(&self) -> Option<&Value> {

@@ -101,6 +101,14 @@ impl PolicySets {
     pub fn of_identity(policies: impl IntoIterator<Item = impl Into<Arc<Policy>>>) -> Self {
         Self { identity: policies.into_iter().map(Into::into).collect(), cross_account: CrossAccount::IdentityOnly, ..Self::default() }
     }
+
+    /// Whether any condition key of a request matters to a decision. Where none does, the request needs none.
+    #[must_use]
+    pub fn reads_context(&self) -> bool {
+        // Who is outside service control policies is told by a key.
+        let mut policies = [&self.identity, &self.resource, &self.boundary, &self.session].into_iter().chain(&self.resource_control).flatten();
+        !self.service_control.is_empty() || policies.any(|policy| policy.reads_context())
+    }
 }
 
 /// The outcome.

@@ -196,6 +196,11 @@ impl Template {
         Some(Self { shape, fold: syntax.fold })
     }
 
+    /// Whether it has variables, which condition keys stand for.
+    fn has_variables(&self) -> bool {
+        matches!(self.shape, Shape::Variable(_))
+    }
+
     /// Whether the value matches; none when a variable has neither value nor default.
     pub(crate) fn matches(&self, value: &str, context: &Context) -> Option<bool> {
         let value = if self.fold { Cow::Owned(value.to_lowercase()) } else { Cow::Borrowed(value) };
@@ -255,6 +260,11 @@ pub(crate) enum ArnPattern {
 }
 
 impl ArnPattern {
+    /// Whether it has variables, which condition keys stand for.
+    pub(crate) fn has_variables(&self) -> bool {
+        matches!(self, Self::Parts(parts) if parts.iter().any(Template::has_variables))
+    }
+
     /// Reads an ARN pattern. `open_end`: parts that are missing at the end stand for `*`.
     pub(crate) fn parse(text: &str, variables: bool, open_end: bool) -> Option<Self> {
         if text == "*" {

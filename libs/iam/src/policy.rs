@@ -96,6 +96,12 @@ impl Policy {
         &self.name
     }
 
+    /// Whether any condition key of a request matters to it.
+    #[must_use]
+    pub fn reads_context(&self) -> bool {
+        self.statements.iter().any(Statement::reads_context)
+    }
+
     /// The size that AWS's quotas count: characters without white space.
     #[must_use]
     pub fn size(text: &str) -> usize {
@@ -125,6 +131,10 @@ struct ActionPattern {
 }
 
 impl Statement {
+    fn reads_context(&self) -> bool {
+        !self.conditions.is_empty() || self.resources.iter().any(ArnPattern::has_variables)
+    }
+
     fn compile(raw: RawStatement, index: usize, kind: Kind, variables: bool) -> Result<Self, Malformed> {
         let deny = raw.effect == "Deny";
         let label = raw.sid.filter(|sid| !sid.is_empty()).unwrap_or_else(|| index.to_string());

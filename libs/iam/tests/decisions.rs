@@ -265,6 +265,13 @@ proptest! {
     }
 
     #[test]
+    fn keys_matter_only_where_they_are_read(request in request(), statements in prop::collection::vec(statement(&["Allow", "Deny"]), 1..4)) {
+        let sets = identity(&statements);
+        let bare = Request { context: Context::new(), ..request.clone() };
+        prop_assert!(sets.reads_context() || evaluate(&request, &sets) == evaluate(&bare, &sets));
+    }
+
+    #[test]
     fn a_boundary_only_takes_away(request in request(), statements in prop::collection::vec(statement(&["Allow", "Deny"]), 1..4), limits in prop::collection::vec(statement(&["Allow", "Deny"]), 1..4)) {
         let free = identity(&statements);
         let bound = PolicySets { boundary: vec![policy(Kind::Identity, &json!(limits))], ..free.clone() };

@@ -25,6 +25,7 @@ use deltalake::{
 };
 use futures::{StreamExt, future::try_join_all};
 use gumshoe_model::{GraphArn, Timestamp};
+use object_store::ObjectStore;
 use tokio::sync::{Mutex, MutexGuard};
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -77,6 +78,8 @@ type Providers = BTreeMap<Table, (u64, Arc<dyn TableProvider>)>;
 /// The tables of one graph.
 pub struct GraphLake {
     arn: GraphArn,
+    /// What was learned from the tables, beside them.
+    pub(crate) models: Arc<dyn ObjectStore>,
     runtime: Arc<RuntimeEnv>,
     pub(crate) merging: Arc<RuntimeEnv>,
     /// In the order of [`Table::ALL`].
@@ -113,6 +116,7 @@ impl GraphLake {
         let stores = tables.iter().map(DeltaTable::object_store).collect();
         let graph = Self {
             arn: arn.clone(),
+            models: store.objects(&format!("{}/models", arn.id())),
             runtime,
             merging,
             tables: tables.into_iter().map(Mutex::new).collect(),
@@ -181,6 +185,14 @@ impl GraphLake {
     #[must_use]
     pub fn has_day(&self, table: Table, day: i64) -> bool {
         read(&self.days).get(table as usize).is_some_and(|days| days.contains(&day))
+    }
+
+    /// The days (since the epoch) of which a table has rows, in order.
+    #[must_use]
+    pub fn days(&self, table: Table) -> Vec<i64> {
+        let mut days: Vec<i64> = read(&self.days).get(table as usize).into_iter().flatten().copied().collect();
+        days.sort_unstable();
+        days
     }
 
     /// The ids of the events that a batch wrote.

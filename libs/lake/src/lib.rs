@@ -7,6 +7,7 @@
 //! | [`graph`] | one graph's tables: progress of batches, query sessions |
 //! | [`changes`] | what each commit did to a table |
 //! | [`read`] | rows of few entities, without the query engine |
+//! | [`models`] | what was learned from the tables, beside them |
 //! | [`commit`] | batches into every table, each once, whichever process writes |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
@@ -18,6 +19,7 @@ pub mod commit;
 pub mod file;
 pub mod graph;
 pub mod maintenance;
+pub mod models;
 pub mod read;
 pub mod store;
 pub mod table;

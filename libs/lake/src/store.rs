@@ -89,6 +89,12 @@ impl Store {
         Ok(default_logstore(table, Arc::clone(&self.root), &url, &StorageConfig::default()))
     }
 
+    /// The objects in `folder` below the lake.
+    pub(crate) fn objects(&self, folder: &str) -> Arc<dyn ObjectStore> {
+        let prefix = folder.split('/').fold(self.prefix.clone(), |prefix, part| prefix.join(part));
+        Arc::new(PrefixStore::new(Arc::clone(&self.root), prefix))
+    }
+
     /// Removes everything in `folder` below the lake.
     pub(crate) async fn remove(&self, folder: &str) -> Result<(), LakeError> {
         let prefix = self.prefix.clone().join(folder);

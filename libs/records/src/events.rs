@@ -27,7 +27,7 @@ pub use rows::{EventBatch, EventRows, Received, TextColumn, table};
 pub use write::EventsWriter;
 
 /// Text columns whose values repeat, in the order in which a row is written.
-const TEXTS: [&str; 21] = [
+const TEXTS: [&str; 22] = [
     "kind",
     "account",
     "region",
@@ -48,8 +48,11 @@ const TEXTS: [&str; 21] = [
     "access_key",
     "flow",
     "corrects",
+    RULES,
     "source_object",
 ];
+/// The column of ids of detection rules, which rows of an older lake do not have.
+const RULES: &str = "rules";
 /// Signed 64-bit columns, in the order in which a row is written.
 const LONGS: [&str; 6] = ["bytes_in", "bytes_out", "packets_in", "packets_out", "offset", "length"];
 /// Signed 32-bit columns; -1 for none.
@@ -86,7 +89,7 @@ fn columns(text: &DataType) -> SchemaRef {
     add(&["bytes_in", "bytes_out", "packets_in", "packets_out"], &DataType::Int64);
     let link = Fields::from(LINK_TEXTS.map(|name| Field::new(name, text.clone(), true)).to_vec());
     add(&["links"], &DataType::List(Arc::new(Field::new("element", DataType::Struct(link), true))));
-    add(&["corrects", "source_object"], text);
+    add(&["corrects", RULES, "source_object"], text);
     add(&["offset", "length"], &DataType::Int64);
     add(&["batch_id"], text);
     add(&["raw"], &DataType::Utf8);

@@ -20,9 +20,11 @@ use crate::config::{LogFormat, Telemetry};
 
 mod json;
 mod trace;
+mod writer;
 
 use json::JsonLayer;
 pub(crate) use trace::{TRACE, Trace};
+use writer::Background;
 
 /// Telemetry that cannot be set up.
 #[derive(Debug, thiserror::Error)]
@@ -33,6 +35,9 @@ pub enum TelemetryError {
     /// The OTLP exporter cannot be built.
     #[error("configuration key `telemetry.otlp`: the exporter cannot be built")]
     Exporter(#[source] opentelemetry_otlp::ExporterBuildError),
+    /// The thread that writes logs cannot be started.
+    #[error("the thread that writes logs cannot be started")]
+    Writer(#[source] io::Error),
     /// Logging has been set up in this process already.
     #[error("telemetry is set up already")]
     AlreadySet,
@@ -41,14 +46,20 @@ pub enum TelemetryError {
 /// Whether spans are exported: then their ids are the exporter's.
 static EXPORTED: AtomicBool = AtomicBool::new(false);
 
-/// Holds telemetry open; dropping it sends what is buffered.
+/// Holds telemetry open; dropping it sends and writes what is buffered.
 #[must_use = "dropping the guard ends the export of traces"]
-pub struct Guard(SdkTracerProvider);
+pub struct Guard {
+    provider: SdkTracerProvider,
+    writer: Option<Background>,
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if let Err(error) = self.0.shutdown() {
+        if let Err(error) = self.provider.shutdown() {
             tracing::warn!(%error, "buffered spans were not exported");
+        }
+        if let Some(writer) = &self.writer {
+            writer.flush();
         }
     }
 }
@@ -60,7 +71,9 @@ impl Drop for Guard {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(telemetry: &Telemetry, service: &'static str) -> Result<Guard, TelemetryError> {
-    let (subscriber, guard) = subscriber(telemetry, service, io::stdout)?;
+    let writer = Background::start(io::stdout()).map_err(TelemetryError::Writer)?;
+    let (subscriber, mut guard) = subscriber(telemetry, service, writer.clone())?;
+    guard.writer = Some(writer);
     subscriber.try_init().map_err(|_| TelemetryError::AlreadySet)?;
     std::panic::set_hook(Box::new(|panic| {
         let message = panic.payload_as_str().unwrap_or("no message");
@@ -101,7 +114,7 @@ where
         LogFormat::Json => (Some(JsonLayer { service, writer }), None),
         LogFormat::Text => (None, Some(tracing_subscriber::fmt::layer().with_writer(writer))),
     };
-    Ok((tracing_subscriber::registry().with(filter).with(traces).with(json).with(text), Guard(provider)))
+    Ok((tracing_subscriber::registry().with(filter).with(traces).with(json).with(text), Guard { provider, writer: None }))
 }
 
 impl fmt::Debug for Guard {

@@ -112,19 +112,10 @@ fn permit(grants: &Grants, identity: &Identity, asked: &Asked<'_>, graph: Option
         Resource::Graph(text) => (text, CrossAccount::BothSides),
         Resource::MemberGraph(text) | Resource::Role(text) => (text, CrossAccount::IdentityOnly),
     };
-    let region = graph.map_or(facts.region, GraphArn::region);
-    let mut context = context(identity, region, facts);
-    for (key, value) in grants.tags.get(resource).into_iter().flatten() {
-        context.set(&format!("aws:ResourceTag/{key}"), value.as_str());
-    }
-    for (key, value) in &asked.tags.0 {
-        if let Some(value) = value {
-            context.set(&format!("aws:RequestTag/{key}"), value.as_str());
-        }
-    }
-    context.set("aws:TagKeys", asked.tags.0.keys().cloned().collect::<Vec<_>>());
-    let request = Request::new(identity.principal.clone(), action, resource).with_context(context);
     let sets = PolicySets { session: identity.session_policy.iter().cloned().collect(), cross_account, ..grants.policies.clone() };
+    // Most policies ask for nothing but action and resource.
+    let context = if sets.reads_context() { context(identity, resource, grants, asked, graph, facts) } else { Context::new() };
+    let request = Request::new(identity.principal.clone(), action, resource).with_context(context);
     let decision = evaluate(&request, &sets);
     let matched = decision.matched.first();
     tracing::info!(
@@ -175,9 +166,10 @@ fn unknown_principal() -> Failure {
     status::unauthenticated("the principal does not exist")
 }
 
-/// The condition keys that every call has.
-fn context(identity: &Identity, region: &str, facts: &Facts<'_>) -> Context {
+/// The condition keys of a call.
+fn context(identity: &Identity, resource: &str, grants: &Grants, asked: &Asked<'_>, graph: Option<&GraphArn>, facts: &Facts<'_>) -> Context {
     let arn = identity.policies_of.as_str();
+    let region = graph.map_or(facts.region, GraphArn::region);
     let mut context = Context::new()
         .with("aws:PrincipalArn", arn)
         .with("aws:PrincipalAccount", identity.account.as_str())
@@ -210,6 +202,15 @@ fn context(identity: &Identity, region: &str, facts: &Facts<'_>) -> Context {
     if let Some(time) = &identity.issue_time {
         context.set("aws:TokenIssueTime", time.as_str());
     }
+    for (key, value) in grants.tags.get(resource).into_iter().flatten() {
+        context.set(&format!("aws:ResourceTag/{key}"), value.as_str());
+    }
+    for (key, value) in &asked.tags.0 {
+        if let Some(value) = value {
+            context.set(&format!("aws:RequestTag/{key}"), value.as_str());
+        }
+    }
+    context.set("aws:TagKeys", asked.tags.0.keys().cloned().collect::<Vec<_>>());
     context
 }
 

@@ -24,6 +24,9 @@ use rules::List;
 /// Days of baseline before a scope time.
 pub(crate) const BASELINE_DAYS: i64 = 45;
 
+/// With more values of a kind than these, one more says little: of such an entity neither list nor risk has news of the kind.
+pub(crate) const MAX_VALUES: usize = 20_000;
+
 /// Rows of a file that are looked at first.
 const FIRST_ROWS: usize = 4_096;
 const COLUMNS: [&str; 21] = [
@@ -66,11 +69,13 @@ pub(crate) struct Tops {
     items: Vec<(u64, proto::Activity)>,
     total: u64,
     total_new: u64,
+    /// There were more values than are told apart.
+    left_out: bool,
 }
 
 impl Tops {
     fn new(keep: Keep) -> Self {
-        Self { keep, items: Vec::new(), total: 0, total_new: 0 }
+        Self { keep, items: Vec::new(), total: 0, total_new: 0, left_out: false }
     }
 
     fn push(&mut self, count: u64, activity: proto::Activity) {
@@ -98,7 +103,12 @@ impl Tops {
     pub(crate) fn finish(mut self) -> proto::ActivityList {
         let (Keep::All(limit) | Keep::New(limit)) = self.keep;
         self.cut(limit);
-        proto::ActivityList { items: self.items.into_iter().map(|(_, activity)| activity).collect(), total: self.total, total_new: self.total_new }
+        proto::ActivityList {
+            cardinality_capped: self.left_out || self.total > MAX_VALUES as u64,
+            items: self.items.into_iter().map(|(_, activity)| activity).collect(),
+            total: self.total,
+            total_new: self.total_new,
+        }
     }
 }
 
@@ -118,6 +128,24 @@ pub(crate) struct Activities {
     pub(crate) roles_assumed: Tops,
     pub(crate) assumed_by: Tops,
     pub(crate) flows: Tops,
+}
+
+impl Activities {
+    fn lists(&mut self) -> [&mut Tops; 11] {
+        [
+            &mut self.operations,
+            &mut self.addresses,
+            &mut self.countries,
+            &mut self.networks,
+            &mut self.user_agents,
+            &mut self.errors,
+            &mut self.resources,
+            &mut self.principals,
+            &mut self.roles_assumed,
+            &mut self.assumed_by,
+            &mut self.flows,
+        ]
+    }
 }
 
 /// What rows with one value add up to.
@@ -200,7 +228,7 @@ pub(crate) async fn read(lake: &GraphLake, places: &Places, entity: &EntityKey, 
         first = false;
         // What there was no room for.
         if !groups.start_next() {
-            return Ok(collector.finish());
+            return Ok(collector.finish(groups.leaves_out()));
         }
     }
 }
@@ -361,7 +389,8 @@ impl Collector<'_> {
         tops.push(group.measures.count, activity);
     }
 
-    fn finish(mut self) -> Activities {
+    /// `leaves_out` if there are values that were not told apart; nobody knows of which kind.
+    fn finish(mut self, leaves_out: bool) -> Activities {
         for (code, group) in self.countries {
             if group.measures.count > 0 {
                 let mut activity = group.activity(code.clone());
@@ -376,7 +405,11 @@ impl Collector<'_> {
                 self.found.networks.push(group.measures.count, activity);
             }
         }
-        self.found
+        let mut found = self.found;
+        for tops in found.lists() {
+            tops.left_out = leaves_out;
+        }
+        found
     }
 }
 

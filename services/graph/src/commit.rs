@@ -6,7 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
-use gumshoe_api::graph::v1::{CommitBatchRequest, CommitBatchResponse, graph_writer_service_server::GraphWriterService};
+use futures::stream::{self, BoxStream, StreamExt as _};
+use gumshoe_api::graph::v1::{
+    CommitBatchRequest, CommitBatchResponse, GetRuleDocumentsRequest, GetRuleDocumentsResponse, RuleDocument, graph_writer_service_server::GraphWriterService,
+};
 use gumshoe_enrich::Places;
 use gumshoe_lake::{Lake, LakeError};
 use gumshoe_model::GraphArn;
@@ -21,6 +24,8 @@ use tonic::{Request, Response, Status};
 use crate::{
     hot::Hot,
     rows,
+    rpc::page,
+    rules::Rules,
     writer::{Batch, WriteError, Writer},
 };
 
@@ -31,11 +36,15 @@ const MAX_SOURCE_OBJECT: usize = 2048;
 /// The largest message: a batch with its text.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 100 << 20;
 
+/// Bytes of rules in one message, about.
+const BYTES_A_MESSAGE: usize = 1 << 20;
+
 /// Commits batches of many graphs.
 #[derive(Debug, Clone)]
 pub struct Commit {
     lake: Arc<Lake>,
     hot: Arc<Hot>,
+    rules: Arc<Rules>,
     places: Arc<Places>,
     known_event_ids: usize,
     writers: Arc<Mutex<Writers>>,
@@ -50,8 +59,8 @@ struct Writers {
 
 impl Commit {
     /// Commits to `lake`; `known_event_ids` is per graph.
-    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, places: Arc<Places>, known_event_ids: usize) -> Self {
-        Self { lake, hot, places, known_event_ids, writers: Arc::default() }
+    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, rules: Arc<Rules>, places: Arc<Places>, known_event_ids: usize) -> Self {
+        Self { lake, hot, rules, places, known_event_ids, writers: Arc::default() }
     }
 
     async fn writer(&self, arn: &GraphArn) -> Result<Writer, Failure> {
@@ -63,7 +72,7 @@ impl Commit {
             return Ok(writer.clone());
         }
         let lake = self.lake.graph(arn).await.map_err(rows::failure)?;
-        let writer = Writer::start(lake, Arc::clone(&self.hot), Arc::clone(&self.places), self.known_event_ids);
+        let writer = Writer::start(lake, Arc::clone(&self.hot), Arc::clone(&self.rules), Arc::clone(&self.places), self.known_event_ids);
         writers.running.insert(arn.clone(), writer.clone());
         Ok(writer)
     }
@@ -82,12 +91,32 @@ impl Commit {
             writer.end().await;
         }
         self.hot.forget(arn);
+        if let Err(error) = self.rules.forget(arn).await {
+            tracing::warn!(error = %Chain(&error), graph = %arn, "the rules of a removed graph stay in the store");
+        }
         self.lake.remove(arn).await
     }
 }
 
 #[tonic::async_trait]
 impl GraphWriterService for Commit {
+    type GetRuleDocumentsStream = BoxStream<'static, Result<GetRuleDocumentsResponse, Status>>;
+
+    async fn get_rule_documents(&self, request: Request<GetRuleDocumentsRequest>) -> Result<Response<Self::GetRuleDocumentsStream>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["ingest"])?;
+        let arn = caller.require_graph(&request.get_ref().graph_arn)?;
+        let rules = self.rules.of(&arn).await;
+        let version = rules.version.clone();
+        let documents = if request.get_ref().version == version { Vec::new() } else { rules.documents() };
+        let mut messages: Vec<Vec<RuleDocument>> = page::messages(documents, usize::MAX, BYTES_A_MESSAGE);
+        if messages.is_empty() {
+            messages.push(Vec::new());
+        }
+        let messages = messages.into_iter().map(move |documents| Ok(GetRuleDocumentsResponse { version: version.clone(), documents }));
+        Ok(Response::new(stream::iter(messages).boxed()))
+    }
+
     async fn commit_batch(&self, request: Request<CommitBatchRequest>) -> Result<Response<CommitBatchResponse>, Status> {
         let caller = Caller::of(&request)?;
         caller.require_issuer(&["ingest"])?;

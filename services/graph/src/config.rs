@@ -8,6 +8,8 @@ use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+use crate::watchlist;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,12 +25,21 @@ pub struct Config {
     /// How the tables of graphs are kept readable.
     #[serde(default)]
     pub maintenance: Maintenance,
+    /// How the graphs are swept for what is unusual.
+    #[serde(default)]
+    pub sweep: Sweep,
+    /// How much entities matter, in all graphs, beside what the watchlist of each says.
+    #[serde(default)]
+    pub watchlist: Vec<Watched>,
     /// Answers kept hot.
     #[serde(default)]
     pub profiles: Profiles,
     /// Databases of places and networks.
     #[serde(default)]
     pub places: Places,
+    /// Detection rules.
+    #[serde(default)]
+    pub detections: Detections,
     /// Event ids kept in memory a graph, to know duplicates by; 24 bytes each. Default 8,000,000.
     #[serde(default = "known_event_ids")]
     pub known_event_ids: usize,
@@ -115,6 +126,82 @@ impl Maintenance {
     }
 }
 
+/// The sweep: hours that are complete are looked at for what is unusual, and findings are made of it. All fields have defaults.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Sweep {
+    /// Whether this process does it by itself. Default true; of several replicas at least one should.
+    pub enabled: bool,
+    /// The pause between two rounds through the graphs, in seconds. Default 300.
+    pub interval_seconds: u64,
+    /// How long after its end an hour counts as complete, in minutes, so that late logs are in; at most 10,080, a week. Default 120.
+    pub lateness_minutes: u32,
+    /// How many days before its latest record the sweep of a graph begins, 1 to 365. Default 45.
+    pub first_days: u32,
+    /// Alerts an hour that a graph gets, about; what is less unusual is archived at once. 0 to 1,000. Default 1.
+    pub alerts_per_hour: f64,
+}
+
+impl Default for Sweep {
+    fn default() -> Self {
+        Self { enabled: true, interval_seconds: 300, lateness_minutes: 120, first_days: 45, alerts_per_hour: 1.0 }
+    }
+}
+
+impl Sweep {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let wrong = |key: &str, reason: &str| Err(ConfigError::key(format!("sweep.{key}"), reason));
+        if self.interval_seconds == 0 {
+            return wrong("interval_seconds", "must be at least 1");
+        }
+        if self.lateness_minutes > 10_080 {
+            return wrong("lateness_minutes", "must be at most 10080");
+        }
+        if !(1..=365).contains(&self.first_days) {
+            return wrong("first_days", "must be 1 to 365");
+        }
+        if !(0.0..=1_000.0).contains(&self.alerts_per_hour) {
+            return wrong("alerts_per_hour", "must be 0 to 1000");
+        }
+        Ok(())
+    }
+}
+
+/// How much some entities matter.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Watched {
+    /// `type:id` with `*` for any characters and `?` for one.
+    pub pattern: String,
+    /// How much.
+    pub criticality: Criticality,
+}
+
+/// How much an entity matters: a factor on the odds of its risk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Criticality {
+    /// 0.5.
+    Low,
+    /// 1.
+    Normal,
+    /// 1.5.
+    High,
+    /// 2.
+    Critical,
+}
+
+impl From<Criticality> for gumshoe_behavior::Criticality {
+    fn from(criticality: Criticality) -> Self {
+        match criticality {
+            Criticality::Low => Self::Low,
+            Criticality::Normal => Self::Normal,
+            Criticality::High => Self::High,
+            Criticality::Critical => Self::Critical,
+        }
+    }
+}
+
 /// Answers kept hot; they can all be made again from the lake.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -148,6 +235,14 @@ pub struct Places {
     pub asn: Option<PathBuf>,
 }
 
+/// Detection rules beside those that come with Gumshoe.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Detections {
+    /// A folder of rules for all graphs, read again every few seconds. Default none.
+    pub directory: Option<PathBuf>,
+}
+
 const fn known_event_ids() -> usize {
     8_000_000
 }
@@ -162,8 +257,11 @@ impl Config {
             lake,
             store,
             maintenance: Maintenance::default(),
+            sweep: Sweep::default(),
+            watchlist: Vec::new(),
             profiles: Profiles::default(),
             places: Places::default(),
+            detections: Detections::default(),
             known_event_ids: known_event_ids(),
             page_token_key: None,
             server: ServerOptions::default(),
@@ -186,6 +284,12 @@ impl Configuration for Config {
             return Err(ConfigError::key("store.connections", "must be at least 1"));
         }
         self.maintenance.validate()?;
+        self.sweep.validate()?;
+        for (index, watched) in self.watchlist.iter().enumerate() {
+            if let Some(fault) = watchlist::fault(&watched.pattern) {
+                return Err(ConfigError::key(format!("watchlist[{index}].pattern"), fault));
+            }
+        }
         self.server.validate("server")
     }
 

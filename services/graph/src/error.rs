@@ -15,6 +15,9 @@ pub enum Error {
     /// A database of places cannot be read.
     #[error("a database of places cannot be read")]
     Places(#[from] gumshoe_enrich::OpenError),
+    /// The rules that come with Gumshoe are not right.
+    #[error("the rules that come with Gumshoe are not right")]
+    Rules(#[from] gumshoe_detections::LoadError),
     /// The keys of trusted issuers cannot be read.
     #[error("the keys of trusted issuers cannot be read")]
     Keys(#[from] gumshoe_runtime::token::KeyError),

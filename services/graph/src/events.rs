@@ -3,16 +3,20 @@
 //! A page is read in two steps: the times and ids of its records, then those records alone, so that the text of no other
 //! record is held.
 
+use std::sync::Arc;
+
 use futures::{Stream, TryStreamExt, stream};
 use gumshoe_api::{
     convert::{entity_to_proto, record_kind_to_proto, time_to_proto},
-    graph::v1::{Event, StreamEventsResponse},
+    graph::v1::{Event, MatchedRule, StreamEventsResponse},
 };
+use gumshoe_detections::RuleSet;
 use gumshoe_lake::GraphLake;
 use gumshoe_model::{EntityKey, EntityType, RecordKind, TimeWindow, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    matches,
     rows::{self, Answer, Columns, Parameters},
     rpc::page::{self, Page},
 };
@@ -22,7 +26,8 @@ const BYTES_A_MESSAGE: usize = 1 << 20;
 /// Ids of user agents are cut at this many bytes; the records have them whole.
 const USER_AGENT_ID_BYTES: usize = 1_024;
 
-const COLUMNS: &str = "event_id, kind, time, account, region, actor_type, actor_id, service, operation, error, address, user_agent, source_object, \"offset\"";
+const COLUMNS: &str =
+    "event_id, kind, time, account, region, actor_type, actor_id, service, operation, error, address, user_agent, source_object, \"offset\", rules";
 
 /// Which records.
 #[derive(Debug, Clone, Default)]
@@ -37,6 +42,8 @@ pub(crate) struct Filter {
     pub(crate) error: String,
     pub(crate) event_id: String,
     pub(crate) port: i32,
+    /// The id of a rule, `*` for any, or empty.
+    pub(crate) rule: String,
 }
 
 /// The last record of a page.
@@ -73,6 +80,14 @@ impl Filter {
                 condition += " AND error = $the_error";
             }
         }
+        match self.rule.as_str() {
+            "" => {}
+            "*" => condition += " AND rules <> ''",
+            rule => {
+                parameters.text("the_rule", rule);
+                condition += " AND strpos(rules, $the_rule) > 0";
+            }
+        }
         if self.port != 0 {
             parameters.number("the_port", i64::from(self.port));
             condition += " AND port = $the_port";
@@ -87,6 +102,11 @@ impl Filter {
 
 /// A condition that holds for records of an entity in whatever part.
 fn touches(entity: &EntityKey, parameters: &mut Parameters) -> String {
+    if entity.kind == EntityType::Finding
+        && let Some((rule, day)) = matches::parts(&entity.id)
+    {
+        return matched(&entity.id, rule, day, parameters);
+    }
     parameters.text("type", entity.kind.as_str());
     parameters.text("id", &entity.id);
     let part = match entity.kind {
@@ -106,7 +126,7 @@ fn touches(entity: &EntityKey, parameters: &mut Parameters) -> String {
 }
 
 /// A page of records, latest first.
-pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: Option<Cursor>, raw: bool) -> Answer<Page<Event, Cursor>> {
+pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: Option<Cursor>, raw: bool, rules: &RuleSet) -> Answer<Page<Event, Cursor>> {
     let mut parameters = Parameters::new();
     let mut condition = filter.condition(&mut parameters);
     if let Some(after) = after {
@@ -141,7 +161,7 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
     let text = if raw { ", raw" } else { "" };
     let sql = format!("SELECT {COLUMNS}{text} FROM events WHERE {within} AND event_id IN ({}) ORDER BY time DESC, event_id DESC", ids.join(", "));
     rows::each(lake, &sql, parameters, |columns| {
-        for (event, cursor) in events(columns, raw)? {
+        for (event, cursor) in events(columns, raw, rules)? {
             if !page.push(event, cursor) {
                 return Ok(false);
             }
@@ -153,30 +173,45 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
 }
 
 /// Every record that the filter allows, with its text, in no order.
-pub(crate) async fn all(lake: &GraphLake, filter: &Filter) -> Answer<impl Stream<Item = Answer<StreamEventsResponse>> + use<>> {
+pub(crate) async fn all(lake: &GraphLake, filter: &Filter, rules: Arc<RuleSet>) -> Answer<impl Stream<Item = Answer<StreamEventsResponse>> + use<>> {
     let mut parameters = Parameters::new();
     let condition = filter.condition(&mut parameters);
     let sql = format!("SELECT {COLUMNS}, raw FROM events WHERE {condition}");
     let rows = rows::stream(lake, &sql, parameters).await?;
     Ok(rows
         .map_err(|error| rows::failure(error.into()))
-        .and_then(|batch| async move { messages(Columns(&batch)) })
+        .and_then(move |batch| {
+            let rules = Arc::clone(&rules);
+            async move { messages(Columns(&batch), &rules) }
+        })
         .map_ok(|messages| stream::iter(messages.into_iter().map(Ok)))
         .try_flatten())
 }
 
-fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEventsResponse>> {
-    let events = events(columns, true)?.into_iter().map(|(event, _)| event);
+/// A condition that holds for the events of a rule's finding: those of its day and actor, the first of its entities, that have the rule.
+fn matched(finding: &str, rule: &str, day: &str, parameters: &mut Parameters) -> String {
+    parameters.text("finding", finding);
+    parameters.text("rule", rule);
+    parameters.date("day", Timestamp::parse(&format!("{day}T00:00:00Z")).unwrap_or(Timestamp::MIN));
+    "(date = $day AND strpos(rules, $rule) > 0 AND CASE WHEN actor_id = '' THEN concat('account:', account) ELSE concat(actor_type, ':', actor_id) END \
+     IN (SELECT concat(entities[1]['type'], ':', entities[1]['id']) FROM findings WHERE finding_id = $finding))"
+        .to_owned()
+}
+
+fn messages(columns: Columns<'_>, rules: &RuleSet) -> Answer<Vec<StreamEventsResponse>> {
+    let events = events(columns, true, rules)?.into_iter().map(|(event, _)| event);
     Ok(page::messages(events, usize::MAX, BYTES_A_MESSAGE).into_iter().map(|events| StreamEventsResponse { events }).collect())
 }
 
-fn events(columns: Columns<'_>, raw: bool) -> Answer<Vec<(Event, Cursor)>> {
+/// Events out of rows, with the rules of `rules` that they are marked with.
+pub(crate) fn events(columns: Columns<'_>, raw: bool, rules: &RuleSet) -> Answer<Vec<(Event, Cursor)>> {
     let (ids, kinds, times) = (columns.texts("event_id")?, columns.texts("kind")?, columns.numbers("time")?);
     let (accounts, regions, actor_types, actor_ids) =
         (columns.texts("account")?, columns.texts("region")?, columns.texts("actor_type")?, columns.texts("actor_id")?);
     let (services, operations, errors) = (columns.texts("service")?, columns.texts("operation")?, columns.texts("error")?);
     let (addresses, user_agents) = (columns.texts("address")?, columns.texts("user_agent")?);
     let (objects, offsets) = (columns.texts("source_object")?, columns.numbers("offset")?);
+    let marks = columns.texts("rules")?;
     let raws = if raw { Some(columns.texts("raw")?) } else { None };
     let mut events = Vec::with_capacity(columns.len());
     for row in 0..columns.len() {
@@ -196,9 +231,24 @@ fn events(columns: Columns<'_>, raw: bool) -> Answer<Vec<(Event, Cursor)>> {
             source_object: objects.get(row).to_owned(),
             offset: offsets.count(row),
             raw: raws.as_ref().map(|raws| raws.get(row).to_owned()).unwrap_or_default(),
+            rules: marked(rules, marks.get(row), !errors.get(row).is_empty()),
         };
         let cursor = Cursor { time: times.get(row), id: event.id.clone() };
         events.push((event, cursor));
     }
     Ok(events)
+}
+
+/// What marks stand for: rules that are there and reported.
+fn marked(rules: &RuleSet, marks: &str, failed: bool) -> Vec<MatchedRule> {
+    let known = marks.split(' ').filter(|id| !id.is_empty()).filter_map(|id| rules.get(id));
+    let matched = known.map(|rule| MatchedRule {
+        id: rule.id.clone(),
+        title: rule.title.clone(),
+        level: rule.level_if(failed).as_str().to_owned(),
+        tactics: rule.tactics.iter().map(|tactic| tactic.as_str().to_owned()).collect(),
+        techniques: rule.techniques.iter().map(ToString::to_string).collect(),
+        only_if_new: rule.only_if_new,
+    });
+    matched.collect()
 }

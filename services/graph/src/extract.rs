@@ -5,9 +5,15 @@
 
 use std::{borrow::Cow, net::IpAddr};
 
+use gumshoe_detections::{Rule, RuleSet};
 use gumshoe_model::{EntityType, Measures, RecordKind, Relation, Timestamp};
 use gumshoe_records::events::{EventRows, TextColumn};
 use hashbrown::{HashMap, HashTable};
+
+use crate::{
+    made::Made,
+    matches::{self, Match, Seen},
+};
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
@@ -140,12 +146,14 @@ pub(crate) struct FindingAt {
 /// Everything that a group of events says.
 #[derive(Debug)]
 pub(crate) struct Extraction<'a> {
+    rules: &'a RuleSet,
     texts: Texts<'a>,
     operations: Map<(Text, Text), Text>,
     cells: Map<Cell, Measures>,
     links: Map<LinkCell, Measures>,
     entities: Map<EntityRow, (i64, i64)>,
     findings: Vec<FindingAt>,
+    matches: Map<matches::Key<'a>, Match<'a>>,
     volumes: Map<Source, Volume>,
 }
 
@@ -174,7 +182,10 @@ impl Volume {
 /// The columns of a batch with its texts' numbers in the group in place of those in the batch.
 struct Columns<'r, 'a> {
     rows: &'r EventRows<'a>,
+    /// By the number of the marks, the rules whose matches may be findings.
+    told: Vec<Vec<&'a Rule>>,
     account: Vec<Text>,
+    region: Vec<Text>,
     actor_id: Vec<Text>,
     actor_name: Vec<Text>,
     actor_alias: Vec<Text>,
@@ -193,10 +204,13 @@ struct Columns<'r, 'a> {
 }
 
 impl<'r, 'a> Columns<'r, 'a> {
-    fn new(rows: &'r EventRows<'a>, texts: &mut Texts<'a>) -> Self {
+    fn new(rows: &'r EventRows<'a>, rules: &'a RuleSet, texts: &mut Texts<'a>) -> Self {
+        let told = rows.rules.values().map(|marks| matches::told(rules, marks)).collect();
         let mut numbers = |column: &TextColumn<'a>| column.values().map(|text| texts.intern(text)).collect();
         Self {
+            told,
             account: numbers(&rows.account),
+            region: numbers(&rows.region),
             actor_id: numbers(&rows.actor_id),
             actor_name: numbers(&rows.actor_name),
             actor_alias: numbers(&rows.actor_alias),
@@ -234,21 +248,24 @@ fn node(kind: Option<EntityType>, id: Text) -> Option<Node> {
 }
 
 impl<'a> Extraction<'a> {
-    pub(crate) fn new() -> Self {
+    /// `rules` say what findings of their matches tell.
+    pub(crate) fn new(rules: &'a RuleSet) -> Self {
         Self {
+            rules,
             texts: Texts::new(),
             operations: Map::default(),
             cells: Map::default(),
             links: Map::default(),
             entities: Map::default(),
             findings: Vec::new(),
+            matches: Map::default(),
             volumes: Map::default(),
         }
     }
 
     /// Counts the rows of a batch that `keep` names.
     pub(crate) fn add(&mut self, batch: usize, rows: &EventRows<'a>, keep: &[bool]) {
-        let columns = Columns::new(rows, &mut self.texts);
+        let columns = Columns::new(rows, self.rules, &mut self.texts);
         let mut volume: Option<(Source, Volume)> = None;
         for (row, _) in keep.iter().enumerate().filter(|(_, keep)| **keep) {
             let Some(kind) = rows.kind.get(row) else { continue };
@@ -326,6 +343,9 @@ impl<'a> Extraction<'a> {
         };
         // A correction is no second call, and an interval without data is no traffic.
         let counts = number(&columns.corrects, &rows.corrects, row) == 0 && (kind != RecordKind::VpcFlow || cell.flow.is_some());
+        if let Some(told) = columns.told.get(rows.rules.key(row)).filter(|told| counts && !told.is_empty()) {
+            self.add_matches(told, columns, row, &cell);
+        }
         let actor = actor.filter(|_| counts);
         for index in rows.links.range(row) {
             let Some((relation, link, name)) = link(columns, index) else { continue };
@@ -338,6 +358,63 @@ impl<'a> Extraction<'a> {
             self.cells.entry(cell).or_insert(Measures::ZERO).merge(&measures);
         } else {
             self.see_involved(&cell, &measures);
+        }
+    }
+
+    /// Counts an event for the findings of the rules that it matches, and ties these to whom it names.
+    fn add_matches(&mut self, told: &[&'a Rule], columns: &Columns<'_, 'a>, row: usize, cell: &Cell) {
+        let rows = columns.rows;
+        let (time, end_time) = (at(rows.time, row), at(rows.end_time, row));
+        let actor = node(rows.actor_type.get(row), number(&columns.actor_id, &rows.actor_id, row));
+        let Some(actor) = actor.or_else(|| node(Some(EntityType::Account), cell.account)) else { return };
+        let mut named = vec![(actor, cell.actor_name, 0)];
+        named.extend(cell.parent.into_iter().chain(cell.origin).map(|entity| (entity, 0, 1)));
+        let address = cell.dimensions.address;
+        if self.texts.get(address).parse::<IpAddr>().is_ok() {
+            named.push((Node { kind: EntityType::IpAddress, id: address }, 0, 2));
+        }
+        named.extend(rows.links.range(row).filter_map(|index| link(columns, index)).map(|(_, entity, name)| (entity, name, 3)));
+        for rule in told.iter().copied() {
+            let Some(level) = matches::level(rule, cell.dimensions.error != 0) else { continue };
+            let seen = Seen { level, time, end_time, event: rows.id(row), account: cell.account, region: number(&columns.region, &rows.region, row) };
+            let day = Timestamp(time).day();
+            let Self { texts, matches, .. } = self;
+            let found = matches.entry(matches::Key { rule: &rule.id, actor, day }).or_insert_with(|| {
+                let id = matches::id(&rule.id, actor.kind, texts.get(actor.id), Timestamp(time));
+                Match::new(rule, texts.insert(Cow::Owned(id)), &seen)
+            });
+            found.add(&seen);
+            named.iter().for_each(|(entity, _, rank)| found.name(*entity, *rank));
+            let finding = Node { kind: EntityType::Finding, id: found.id };
+            let title = self.texts.intern(&rule.title);
+            let measures = Measures { count: 1, first: Timestamp(time), last: Timestamp(end_time), ..Measures::ZERO };
+            self.see(finding, title, 0, cell.account, &measures);
+            for (link, name, _) in &named {
+                let cell = LinkCell {
+                    hour: cell.hour,
+                    relation: Relation::AffectedBy,
+                    link: *link,
+                    name: *name,
+                    actor: finding,
+                    parent: None,
+                    dimensions: NO_DIMENSIONS,
+                };
+                self.count_link(cell, &measures);
+            }
+        }
+    }
+
+    /// A finding that the graph made itself, tied to what it affects as one that came in is.
+    pub(crate) fn add_made(&mut self, made: &'a Made) {
+        let finding = &made.finding;
+        let measures = Measures { count: 1, first: finding.first_seen, last: finding.last_seen, ..Measures::ZERO };
+        let node = Node { kind: EntityType::Finding, id: self.texts.intern(&finding.id) };
+        let (title, account) = (self.texts.intern(&finding.title), self.texts.intern(&made.account));
+        self.see(node, title, 0, account, &measures);
+        let hour = finding.last_seen.hour().0;
+        for entity in &made.entities {
+            let link = Node { kind: entity.kind, id: self.texts.intern(&entity.id) };
+            self.count_link(LinkCell { hour, relation: Relation::AffectedBy, link, name: 0, actor: node, parent: None, dimensions: NO_DIMENSIONS }, &measures);
         }
     }
 
@@ -375,6 +452,7 @@ impl<'a> Extraction<'a> {
             sums: Map::default(),
             entities: self.entities,
             findings: self.findings,
+            matches: self.matches.into_values().collect(),
             volumes: self.volumes,
             addresses: Map::default(),
         };
@@ -434,6 +512,7 @@ pub(crate) struct Graph<'a> {
     sums: Map<EdgeKey, Measures>,
     pub(crate) entities: Map<EntityRow, (i64, i64)>,
     pub(crate) findings: Vec<FindingAt>,
+    pub(crate) matches: Vec<Match<'a>>,
     pub(crate) volumes: Map<Source, Volume>,
     addresses: Map<Text, Option<IpAddr>>,
 }

@@ -1,5 +1,7 @@
 //! What detectors said, and what was unusual about the entities they named.
 
+use std::collections::{HashMap, HashSet};
+
 use futures::{StreamExt, TryStreamExt, stream};
 use gumshoe_api::{
     convert::{entity_to_proto, measures_to_proto, time_to_proto, window_to_proto},
@@ -16,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     activity::{self, Keep},
+    matches,
     profile::MAX_SCOPE_DAYS,
     rows::{self, Answer, Columns, Parameters},
     rpc::page::Page,
@@ -58,16 +61,66 @@ pub(crate) struct Cursor {
     id: String,
 }
 
-/// The latest update of each finding that `which` allows (a condition on its id, or `true`), then those that `condition`
-/// allows.
-fn query(which: &str, condition: &str, limit: usize) -> String {
-    const COLUMNS: &str = "finding_id, finding_type, product, title, severity, count, first_time, last_time, update_time, archived, account, region, entities";
+/// Each finding that `which` allows (a condition on its id, or `true`), then those that `condition` allows, with `more` columns. A
+/// finding is what its latest update says; the rows of a rule's finding add up.
+fn query(which: &str, condition: &str, more: &str, limit: usize) -> String {
+    let prefix = matches::PREFIX;
+    let whole = |function: &str, column: &str| {
+        format!("CASE WHEN starts_with(finding_id, '{prefix}') THEN {function}({column}) OVER (PARTITION BY finding_id) ELSE {column} END AS {column}")
+    };
+    let wholes = [whole("max", "severity"), whole("sum", "count"), whole("min", "first_time"), whole("max", "last_time")].join(", ");
     format!(
         "WITH numbered AS (\
-           SELECT {COLUMNS}, row_number() OVER (PARTITION BY finding_id ORDER BY update_time DESC, event_id DESC) AS number FROM findings WHERE {which}\
+           SELECT finding_id, finding_type, product, title, {wholes}, update_time, archived, account, region, entities{more}, \
+           row_number() OVER (PARTITION BY finding_id ORDER BY update_time DESC, event_id DESC) AS number FROM findings WHERE {which}\
          ) \
-         SELECT {COLUMNS} FROM numbered WHERE number = 1 AND {condition} ORDER BY severity DESC, last_time DESC, finding_id LIMIT {limit}"
+         SELECT finding_id, finding_type, product, title, severity, count, first_time, last_time, update_time, archived, account, region, entities{more} \
+         FROM numbered WHERE number = 1 AND {condition} ORDER BY severity DESC, last_time DESC, finding_id LIMIT {limit}"
     )
+}
+
+/// The entities of rules' findings among these, of all their rows: the actor, then principals and addresses, then others.
+async fn entities_of_rules(lake: &GraphLake, ids: impl Iterator<Item = &str>) -> Answer<HashMap<String, Vec<EntityKey>>> {
+    let mut parameters = Parameters::new();
+    let mut places: Vec<String> = Vec::new();
+    for (index, id) in ids.filter(|id| matches::adds_up(id)).enumerate() {
+        parameters.text(format!("id{index}"), id);
+        places.push(format!("$id{index}"));
+    }
+    let mut found: HashMap<String, Vec<EntityKey>> = HashMap::new();
+    if places.is_empty() {
+        return Ok(found);
+    }
+    let sql = format!("SELECT finding_id, entities FROM findings WHERE finding_id IN ({})", places.join(", "));
+    rows::each(lake, &sql, parameters, |columns| {
+        let ids = columns.texts("finding_id")?;
+        for row in 0..columns.len() {
+            let known = found.entry(ids.get(row).to_owned()).or_default();
+            known.extend(columns.entity_list("entities", row)?);
+            // The first entity of each row is the actor.
+            if let Some((_, others)) = known.split_first_mut() {
+                let far = |kind: EntityType| !matches!(kind, EntityType::Role | EntityType::User | EntityType::IpAddress);
+                others.sort_unstable_by(|one, other| (far(one.kind), one).cmp(&(far(other.kind), other)));
+            }
+            let mut seen = HashSet::new();
+            known.retain(|entity| seen.insert(entity.clone()));
+            known.truncate(matches::MAX_ENTITIES);
+        }
+        Ok(true)
+    })
+    .await?;
+    Ok(found)
+}
+
+/// Puts the entities of all rows into summaries.
+async fn complete(lake: &GraphLake, summaries: &mut [FindingSummary]) -> Answer<()> {
+    let found = entities_of_rules(lake, summaries.iter().map(|summary| summary.id.as_str())).await?;
+    for summary in summaries {
+        if let Some(entities) = found.get(&summary.id) {
+            summary.entities = entities.iter().take(MAX_ENTITIES).map(entity_to_proto).collect();
+        }
+    }
+    Ok(())
 }
 
 /// Findings of which any update names one of these entities.
@@ -126,7 +179,7 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
         condition += " AND severity <= $after_severity AND (severity < $after_severity OR (last_time <= $after_last \
              AND (last_time < $after_last OR finding_id > $after_id)))";
     }
-    rows::each(lake, &query(&which, &condition, size + 1), parameters, |columns| {
+    rows::each(lake, &query(&which, &condition, "", size + 1), parameters, |columns| {
         for (summary, cursor) in summaries(columns)? {
             if !page.push(summary, cursor) {
                 return Ok(false);
@@ -135,6 +188,7 @@ pub(crate) async fn list(lake: &GraphLake, filter: &Filter, size: usize, after: 
         Ok(true)
     })
     .await?;
+    complete(lake, &mut page.items).await?;
     Ok(page)
 }
 
@@ -185,9 +239,8 @@ struct Stored {
 async fn stored(lake: &GraphLake, id: &str) -> Answer<Stored> {
     let mut parameters = Parameters::new();
     parameters.text("finding", id);
-    let sql = "SELECT * FROM findings WHERE finding_id = $finding ORDER BY update_time DESC, event_id DESC LIMIT 1";
     let mut found = None;
-    rows::each(lake, sql, parameters, |columns| {
+    rows::each(lake, &query("finding_id = $finding", "true", ", description, raw", 1), parameters, |columns| {
         let (descriptions, raws) = (columns.texts("description")?, columns.texts("raw")?);
         let (firsts, lasts) = (columns.numbers("first_time")?, columns.numbers("last_time")?);
         if let Some((summary, _)) = summaries(columns)?.into_iter().next() {
@@ -205,7 +258,12 @@ async fn stored(lake: &GraphLake, id: &str) -> Answer<Stored> {
         Ok(false)
     })
     .await?;
-    found.ok_or_else(|| status::not_found("finding", id))
+    let mut found = found.ok_or_else(|| status::not_found("finding", id))?;
+    if let Some(entities) = entities_of_rules(lake, std::iter::once(id)).await?.remove(id) {
+        found.summary.entities = entities.iter().take(MAX_ENTITIES).map(entity_to_proto).collect();
+        found.entities = entities;
+    }
+    Ok(found)
 }
 
 /// A finding with what was unusual about its entities. `risk` says how risky an entity is now.
@@ -277,10 +335,11 @@ async fn related(lake: &GraphLake, finding: &Stored) -> Answer<Vec<FindingSummar
     parameters.time("to", Timestamp(finding.active.end().0 + 24 * MICROS_PER_HOUR));
     let condition = "finding_id <> $finding AND last_time >= $from AND first_time < $to";
     let mut found = Vec::new();
-    rows::each(lake, &query(&which, condition, MAX_RELATED), parameters, |columns| {
+    rows::each(lake, &query(&which, condition, "", MAX_RELATED), parameters, |columns| {
         found.extend(summaries(columns)?.into_iter().map(|(summary, _)| summary));
         Ok(true)
     })
     .await?;
+    complete(lake, &mut found).await?;
     Ok(found)
 }

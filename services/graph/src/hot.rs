@@ -39,8 +39,11 @@ use moka::sync::Cache;
 use tokio::sync::{Semaphore, watch};
 
 use crate::{
+    config,
     risk::Scored,
     rows::{self, Answer, Columns},
+    store::{StoreError, sql::SqlStore},
+    watchlist::Watchlist,
 };
 
 pub(crate) mod build;
@@ -59,7 +62,7 @@ const MAX_BEHIND: u64 = 256;
 /// Days that profiles may have something of.
 const NEEDED_DAYS: i64 = (BASELINE_HOURS + HORIZON_HOURS) / 24 + 2;
 /// The number of the form that digests have in Redis.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// How often commits of other processes are looked for.
 const FOLLOW: Duration = Duration::from_secs(1);
 /// How long Redis keeps a digest that nothing is added to.
@@ -181,8 +184,38 @@ struct Slot {
     hold: Hold,
 }
 
+/// Where watchlists come from.
+#[derive(Clone)]
+pub(crate) struct Watchlists {
+    store: Arc<SqlStore>,
+    configured: Arc<[config::Watched]>,
+}
+
+impl Watchlists {
+    pub(crate) fn new(store: Arc<SqlStore>, configured: Vec<config::Watched>) -> Self {
+        Self { store, configured: configured.into() }
+    }
+
+    /// The watchlist of a graph.
+    pub(crate) async fn read(&self, graph: &GraphArn) -> Result<Watchlist, StoreError> {
+        let (version, entries) = self.store.watchlist(graph).await?;
+        Ok(Watchlist::new(version, entries, &self.configured))
+    }
+
+    /// The watchlist of a graph, if it is not of that version.
+    async fn changed(&self, graph: &GraphArn, version: i64) -> Result<Option<Watchlist>, StoreError> {
+        if self.store.watchlist_version(graph).await? == version { Ok(None) } else { self.read(graph).await.map(Some) }
+    }
+
+    /// That of the configuration alone, where the store does not answer.
+    fn configured(&self) -> Watchlist {
+        Watchlist::new(-1, Vec::new(), &self.configured)
+    }
+}
+
 /// The hot profiles of all graphs.
 pub(crate) struct Hot {
+    watchlists: Watchlists,
     places: Arc<Places>,
     profiles: Arc<Profiles>,
     entries: Cache<(u64, Name), Arc<Entry>>,
@@ -198,7 +231,7 @@ impl std::fmt::Debug for Hot {
 
 impl Hot {
     /// Keeps at most about `memory_bytes` of profiles in memory.
-    pub(crate) fn new(places: Arc<Places>, profiles: Arc<Profiles>, memory_bytes: u64) -> Self {
+    pub(crate) fn new(places: Arc<Places>, profiles: Arc<Profiles>, memory_bytes: u64, watchlists: Watchlists) -> Self {
         let weigh = |(_, name): &(u64, Name), entry: &Arc<Entry>| {
             let name = match name {
                 Name::Entity(entity) => entity.id.len(),
@@ -211,7 +244,7 @@ impl Hot {
             u32::try_from(name * 2 + value + 256).unwrap_or(u32::MAX)
         };
         let entries = Cache::builder().max_capacity(memory_bytes).weigher(weigh).build();
-        Self { places, profiles, entries, graphs: RwLock::default(), opening: tokio::sync::Mutex::default() }
+        Self { watchlists, places, profiles, entries, graphs: RwLock::default(), opening: tokio::sync::Mutex::default() }
     }
 
     fn known(&self, arn: &GraphArn) -> Option<Arc<HotGraph>> {
@@ -262,6 +295,18 @@ impl Hot {
         }
     }
 
+    /// The watchlist of a graph, as the store has it.
+    pub(crate) async fn watchlist(&self, arn: &GraphArn) -> Result<Watchlist, StoreError> {
+        self.watchlists.read(arn).await
+    }
+
+    /// Sees at once what has changed in the watchlist of a graph.
+    pub(crate) async fn watchlist_changed(&self, arn: &GraphArn) {
+        if let Some(graph) = self.known(arn) {
+            graph.follow_watchlist(&self.watchlists).await;
+        }
+    }
+
     /// Lets go of a graph, whose data may be gone.
     pub(crate) fn forget(&self, arn: &GraphArn) {
         if let Some(graph) = self.known(arn) {
@@ -290,6 +335,7 @@ async fn follow(hot: Weak<Hot>, graph: Arc<HotGraph>) {
         if graph.is_closed() {
             return;
         }
+        graph.follow_watchlist(&hot.watchlists).await;
         let followed = async {
             graph.lake.freshen().await?;
             graph.advance(&[], Vec::new()).await
@@ -314,6 +360,7 @@ pub(crate) struct HotGraph {
     position: tokio::sync::Mutex<Versions>,
     building: Mutex<HashMap<Name, Slot>>,
     findings: RwLock<Findings>,
+    watchlist: RwLock<Arc<Watchlist>>,
     /// Counts the times that something was added.
     changes: watch::Sender<u64>,
     /// The same number, for those who ask all the time.
@@ -358,6 +405,24 @@ impl HotGraph {
     /// The findings.
     pub(crate) fn findings(&self) -> std::sync::RwLockReadGuard<'_, Findings> {
         self.findings.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which entities matter more than others.
+    pub(crate) fn watchlist(&self) -> Arc<Watchlist> {
+        Arc::clone(&self.watchlist.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Sees what has changed in the watchlist. While the store does not answer, the one that is known counts.
+    async fn follow_watchlist(&self, watchlists: &Watchlists) {
+        match watchlists.changed(self.lake.arn(), self.watchlist().version).await {
+            Ok(None) => {}
+            Ok(Some(changed)) => {
+                *self.watchlist.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(changed);
+                self.generation.fetch_add(1, Ordering::AcqRel);
+                self.changes.send_modify(|changes| *changes += 1);
+            }
+            Err(error) => tracing::debug!(error = %Chain(&error), graph = %self.lake.arn(), "the watchlist cannot be read"),
+        }
     }
 
     /// Tells of changes, the last of them being that the graph is let go of and has to be opened anew.

@@ -1,4 +1,4 @@
-//! A lease on a graph: held by one replica, prolonged while it works, lost when it is silent.
+//! A lease on work on a graph: held by one replica, prolonged while it works, lost when it is silent.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -11,6 +11,15 @@ use crate::store::{Store, StoreError};
 
 /// How long a graph stays a replica's after that has fallen silent.
 pub const LEASE: Duration = Duration::from_secs(60);
+
+/// What only one replica does at a time to a graph.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Work {
+    /// Merging and removing files.
+    Maintenance,
+    /// Looking for what is unusual.
+    Sweep,
+}
 
 /// Leases on graphs.
 #[derive(Clone)]
@@ -26,12 +35,16 @@ impl Leases {
         Self { store, clock }
     }
 
-    /// Takes the lease of a graph; `None` if somebody has it, be it this process.
+    /// Takes the lease of a graph for some work; `None` if somebody has it, be it this process.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn take(&self, graph: &GraphArn) -> Result<Option<Lease>, StoreError> {
-        let lease = Lease { leases: self.clone(), name: graph.to_string(), holder: uuid::Uuid::new_v4().to_string() };
+    pub async fn take(&self, graph: &GraphArn, work: Work) -> Result<Option<Lease>, StoreError> {
+        let name = match work {
+            Work::Maintenance => graph.to_string(),
+            Work::Sweep => format!("sweep:{graph}"),
+        };
+        let lease = Lease { leases: self.clone(), name, holder: uuid::Uuid::new_v4().to_string() };
         let now = self.clock.now();
         Ok(self.store.take(&lease.name, &lease.holder, now, until(now)).await?.then_some(lease))
     }

@@ -19,7 +19,7 @@ use tracing::{Instrument as _, field::Empty};
 
 use crate::{
     config,
-    lease::{Lease, Leases},
+    lease::{Lease, Leases, Work as Leased},
     store::StoreError,
 };
 
@@ -104,16 +104,16 @@ impl Maintenance {
         }
     }
 
-    /// The lease of a graph that is to be removed, once nobody maintains it: for good in this process, and in others as
-    /// long as the lease is held. `None` if another replica does not let go of it.
+    /// The lease of a graph that is to be removed for some work, once nobody does it: of maintenance, for good in this process, and
+    /// in others as long as the lease is held. `None` if another replica does not let go of it.
     ///
     /// # Errors
     /// [`StoreError`].
-    pub async fn exclude(&self, graph: &GraphArn) -> Result<Option<Lease>, StoreError> {
+    pub async fn exclude(&self, graph: &GraphArn, work: Leased) -> Result<Option<Lease>, StoreError> {
         self.lake.close(graph).await;
         let end = Instant::now() + PATIENCE;
         loop {
-            let lease = self.leases.take(graph).await?;
+            let lease = self.leases.take(graph, work).await?;
             if lease.is_some() || Instant::now() >= end {
                 return Ok(lease);
             }
@@ -122,7 +122,7 @@ impl Maintenance {
     }
 
     async fn maintain(&self, graph: &GraphArn, shutdown: &Shutdown) {
-        let lease = match self.leases.take(graph).await {
+        let lease = match self.leases.take(graph, Leased::Maintenance).await {
             Ok(Some(lease)) => lease,
             Ok(None) => return,
             Err(error) => {
@@ -271,7 +271,7 @@ mod tests {
     async fn another_replica_takes_a_graph_over_when_its_holder_is_dead() {
         let fixture = Fixture::start().await;
         let graph = fixture.commit("a").await;
-        let dead = Leases::new(fixture.store.clone(), fixture.clock.clone()).take(&fixture.graph).await.unwrap();
+        let dead = Leases::new(fixture.store.clone(), fixture.clock.clone()).take(&fixture.graph, Leased::Maintenance).await.unwrap();
         assert!(dead.is_some());
         // A replica that has never seen the graph finds it in the lake.
         let heir = fixture.maintenance(Arc::new(open(fixture.folder.path()).await), fixture.store.clone());
@@ -324,7 +324,7 @@ mod tests {
         let fixture = Fixture::start().await;
         let graph = fixture.commit("a").await;
         let maintenance = fixture.maintenance(fixture.lake.clone(), fixture.store.clone());
-        let lease = maintenance.exclude(&fixture.graph).await.unwrap().unwrap();
+        let lease = maintenance.exclude(&fixture.graph, Leased::Maintenance).await.unwrap().unwrap();
         let before = graph.version();
         for lake in [fixture.lake.clone(), Arc::new(open(fixture.folder.path()).await)] {
             fixture.maintenance(lake, fixture.store.clone()).round(&Shutdown::new()).await;

@@ -85,7 +85,7 @@ pub(crate) async fn read(
 }
 
 /// The 24 hours that end with the hour of `last`.
-fn last_day(last: Timestamp) -> Answer<TimeWindow> {
+pub(crate) fn last_day(last: Timestamp) -> Answer<TimeWindow> {
     let end = last.hour().start().0 + MICROS_PER_HOUR;
     TimeWindow::new(Timestamp((end - MICROS_PER_DAY).max(0)), Timestamp(end)).map_err(|error| status::internal(&error))
 }

@@ -2,7 +2,7 @@
 //!
 //! The facts are findings that affect the entity (active in the last 30 days, not archived), what was new about it in the
 //! last 24 hours against the 45 days before, and calls that failed more often than before. How they make a score is
-//! published in `gumshoe_behavior`. What is asked of the present is answered from hot profiles; the past is read.
+//! published in `gumshoe_behavior`. How much the entity matters is what the watchlist says now, also of a risk of the past. What is asked of the present is answered from hot profiles; the past is read.
 
 use std::sync::{Arc, PoisonError};
 
@@ -11,7 +11,7 @@ use gumshoe_api::{
     convert::{entity_to_proto, time_to_proto},
     graph::v1 as proto,
 };
-use gumshoe_behavior::{Criticality, Input};
+use gumshoe_behavior::Input;
 use gumshoe_enrich::Places;
 use gumshoe_lake::{GraphLake, Table};
 use gumshoe_model::{EntityKey, EntityType, Timestamp};
@@ -24,6 +24,7 @@ use crate::{
         findings::FINDING_MICROS,
     },
     rows::{self, Answer},
+    watchlist::{self, Watched, Watchlist},
 };
 
 /// A risk, and what it was made of.
@@ -34,6 +35,8 @@ pub(crate) struct Scored {
     graph: u64,
     /// Versions of what the entity did and of the findings, and the days of baseline.
     parts: (u64, u64, u32),
+    /// What the watchlist says of the entity, and the version of that.
+    watched: (i64, Watched),
     risk: Arc<proto::Risk>,
 }
 
@@ -99,21 +102,24 @@ fn scored(graph: &HotGraph, entry: &Entry, time: Timestamp, days: impl Fn(String
     let findings = graph.findings();
     let parts = (content.generation, findings.generation(), days);
     let mut kept = entry.scored.lock().unwrap_or_else(PoisonError::into_inner);
+    let watchlist = graph.watchlist();
     if let Some(kept) = &mut *kept
-        && (kept.time, kept.parts) == (time, parts)
+        && (kept.time, kept.parts, kept.watched.0) == (time, parts, watchlist.version)
     {
         kept.graph = generation;
         return Some(Arc::clone(&kept.risk));
     }
+    let known = kept.take().map(|kept| kept.watched).filter(|(version, _)| *version == watchlist.version);
+    let watched = known.unwrap_or_else(|| (watchlist.version, watchlist.of(entity)));
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    let risk = Arc::new(answer(entity, time, &facts));
-    *kept = Some(Scored { time, graph: generation, parts, risk: Arc::clone(&risk) });
+    let risk = Arc::new(answer(entity, time, &facts, digest, &watched.1));
+    *kept = Some(Scored { time, graph: generation, parts, watched, risk: Arc::clone(&risk) });
     Some(risk)
 }
 
 /// The risk of `entity` as of a time in the past, read from the lake.
-pub(crate) async fn at(lake: &GraphLake, places: &Places, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
+pub(crate) async fn at(lake: &GraphLake, places: &Places, watchlist: &Watchlist, entity: &EntityKey, time: Timestamp) -> Answer<proto::Risk> {
     let (start, end) = (scope_start(time), time.hour().0 + 1);
     let snapshot = lake.snapshot().map_err(rows::failure)?;
     let since = Timestamp((time.0 - FINDING_MICROS).max(0));
@@ -126,11 +132,12 @@ pub(crate) async fn at(lake: &GraphLake, places: &Places, entity: &EntityKey, ti
     };
     let mut facts = findings.facts(entity, time);
     facts.extend(digest.facts(time, days));
-    Ok(answer(entity, time, &facts))
+    Ok(answer(entity, time, &facts, &digest, &watchlist.of(entity)))
 }
 
-fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input]) -> proto::Risk {
-    let risk = gumshoe_behavior::risk(facts, time, Criticality::Normal);
+fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input], digest: &Digest, watched: &Watched) -> proto::Risk {
+    let (criticality, pattern) = watchlist::criticality(watched, time);
+    let risk = gumshoe_behavior::risk(facts, time, criticality);
     proto::Risk {
         entity: Some(entity_to_proto(entity)),
         score: risk.score,
@@ -148,5 +155,8 @@ fn answer(entity: &EntityKey, time: Timestamp, facts: &[Input]) -> proto::Risk {
             .collect(),
         rest: risk.rest,
         time: Some(time_to_proto(time)),
+        cardinality_capped: digest.crowded().map(|kind| kind.source().as_str().to_owned()).collect(),
+        criticality: criticality.as_str().to_owned(),
+        watchlist_pattern: pattern.to_owned(),
     }
 }

@@ -69,12 +69,17 @@ impl Parameters {
 
     /// A condition that holds for rows whose `column` lies in `window`; names the day as well, so that files are pruned.
     pub(crate) fn within(&mut self, column: &str, window: TimeWindow) -> String {
+        self.within_of("", column, window)
+    }
+
+    /// The same for a query with several windows, told apart by `prefix`.
+    pub(crate) fn within_of(&mut self, prefix: &str, column: &str, window: TimeWindow) -> String {
         let last = Timestamp(window.end().0 - 1);
-        self.date("from_date", window.start());
-        self.date("to_date", last);
-        self.time("from_time", window.start());
-        self.time("to_time", window.end());
-        format!("date >= $from_date AND date <= $to_date AND {column} >= $from_time AND {column} < $to_time")
+        self.date(format!("{prefix}from_date"), window.start());
+        self.date(format!("{prefix}to_date"), last);
+        self.time(format!("{prefix}from_time"), window.start());
+        self.time(format!("{prefix}to_time"), window.end());
+        format!("date >= ${prefix}from_date AND date <= ${prefix}to_date AND {column} >= ${prefix}from_time AND {column} < ${prefix}to_time")
     }
 
     /// A condition that holds for rows of these entities. `prefix` tells the parameters of several conditions apart.

@@ -27,12 +27,15 @@ use crate::{
     hot::{Hot, HotGraph},
     neighbors, profile, risk,
     rows::{self, Answer, KEPT},
+    rules::Rules,
     search, statistics,
 };
 
 pub(crate) mod administration;
+pub(crate) mod behavior;
 pub(crate) mod hot;
 pub(crate) mod page;
+pub(crate) mod rules;
 mod watch;
 
 use page::Page;
@@ -48,6 +51,7 @@ pub struct Graph {
     lake: Arc<Lake>,
     hot: Arc<Hot>,
     profiles: Arc<Profiles>,
+    rules: Arc<Rules>,
     places: Arc<Places>,
     pages: PageTokens,
     clock: Arc<dyn Clock>,
@@ -82,8 +86,16 @@ impl Listing<'_> {
 
 impl Graph {
     /// A service over `lake`; answers that take long are kept in `profiles`, and what risk is made of in `hot`.
-    pub(crate) fn new(lake: Arc<Lake>, hot: Arc<Hot>, profiles: Arc<Profiles>, places: Arc<Places>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
-        Self { lake, hot, profiles, places, pages, clock }
+    pub(crate) fn new(
+        lake: Arc<Lake>,
+        hot: Arc<Hot>,
+        profiles: Arc<Profiles>,
+        rules: Arc<Rules>,
+        places: Arc<Places>,
+        pages: PageTokens,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { lake, hot, profiles, rules, places, pages, clock }
     }
 
     /// The graph that the caller may use; the request's body must name the same.
@@ -145,11 +157,13 @@ impl Graph {
         }
         let lake = self.lake.graph(graph).await.map_err(rows::failure)?;
         lake.freshen().await.map_err(rows::failure)?;
-        let (lake, version) = (&*lake, lake.version());
+        let watchlist = self.hot.watchlist(graph).await.map_err(|error| behavior::failure(&error))?;
+        let (lake, version, watchlist) = (&*lake, lake.version(), &watchlist);
         let past = |entity: EntityKey| async move {
-            let request =
-                proto::GetRiskRequest { entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)), ..Default::default() };
-            self.kept("risk", graph, version, &request, || risk::at(lake, &self.places, &entity, time)).await.map(Arc::new)
+            // The answer depends on the watchlist, too.
+            let graph_arn = format!("watchlist {}", watchlist.version);
+            let request = proto::GetRiskRequest { graph_arn, entity: Some(convert::entity_to_proto(&entity)), time: Some(convert::time_to_proto(time)) };
+            self.kept("risk", graph, version, &request, || risk::at(lake, &self.places, watchlist, &entity, time)).await.map(Arc::new)
         };
         stream::iter(entities.to_vec()).map(past).buffered(RISK_READERS).try_collect().await
     }
@@ -191,6 +205,7 @@ fn event_filter(filter: Option<proto::EventFilter>) -> Answer<events::Filter> {
         error: filter.error,
         event_id: filter.event_id,
         port: filter.port,
+        rule: filter.rule_id.to_ascii_lowercase(),
     })
 }
 
@@ -272,7 +287,7 @@ impl GraphService for Graph {
         let size = page::page_size("page_size", std::mem::take(&mut body.page_size), 100)?;
         let listing = self.listing("ListEvents", &graph, &body);
         let filter = event_filter(body.filter)?;
-        let page = events::list(&lake, &filter, size, listing.resume(&token)?, !body.omit_raw).await?;
+        let page = events::list(&lake, &filter, size, listing.resume(&token)?, !body.omit_raw, &self.rules.of(&graph).await.set).await?;
         let (events, next_page_token) = listing.finish(page)?;
         Ok(Response::new(proto::ListEventsResponse { events, next_page_token }))
     }
@@ -280,9 +295,10 @@ impl GraphService for Graph {
     type StreamEventsStream = Streamed<proto::StreamEventsResponse>;
 
     async fn stream_events(&self, request: Request<proto::StreamEventsRequest>) -> Result<Response<Self::StreamEventsStream>, Status> {
-        let (_, lake) = self.open(&request, |body| &body.graph_arn).await?;
+        let (graph, lake) = self.open(&request, |body| &body.graph_arn).await?;
         let filter = event_filter(request.into_inner().filter)?;
-        Ok(boxed(events::all(&lake, &filter).await?))
+        let rules = Arc::clone(&self.rules.of(&graph).await.set);
+        Ok(boxed(events::all(&lake, &filter, rules).await?))
     }
 
     async fn list_findings(&self, request: Request<proto::ListFindingsRequest>) -> Result<Response<proto::ListFindingsResponse>, Status> {

@@ -17,10 +17,13 @@ use arrow::{
 use bytes::Bytes;
 use gumshoe_api::graph::v1::DeadLetterRecord;
 use gumshoe_lake::{DataFile, FileWriter, LakeError, Table, encode, table};
-use gumshoe_model::{Timestamp, time::MICROS_PER_DAY};
-use gumshoe_records::events::{EventRows, rows::FindingText};
+use gumshoe_model::{Finding, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_records::events::EventRows;
 
-use crate::extract::{EntityRow, FindingAt, Graph, Text, Volume};
+use crate::{
+    extract::{EntityRow, FindingAt, Graph, Text, Volume},
+    made::Made,
+};
 
 mod edges;
 
@@ -96,49 +99,92 @@ pub(crate) fn entities(graph: &Graph<'_>) -> Result<Option<DataFile>, LakeError>
     encode(Table::Entities, None, &RecordBatch::try_new(Table::Entities.schema(), columns)?).map(Some)
 }
 
-/// The file of findings; `None` if there are none.
-pub(crate) fn findings(found: &[FindingAt], parts: &[Part<'_>]) -> Result<Option<DataFile>, LakeError> {
-    let rows: Vec<(&Part<'_>, usize, &FindingText)> = found
-        .iter()
-        .filter_map(|at| {
-            let part = parts.get(at.batch)?;
-            Some((part, at.row, part.rows.finding(at.row)?))
+/// A row of findings.
+struct FindingRow<'a> {
+    finding: &'a Finding<'static>,
+    account: &'a str,
+    region: &'a str,
+    event_id: &'a str,
+    entities: Vec<(&'a str, &'a str)>,
+    raw: &'a str,
+    source_object: &'a str,
+    offset: u64,
+}
+
+/// The file of findings that came in, and of those that rules made; `None` if there are none.
+pub(crate) fn findings(found: &[FindingAt], matched: &[Made], parts: &[Part<'_>]) -> Result<Option<DataFile>, LakeError> {
+    let row = |at: &FindingAt| {
+        let part = parts.get(at.batch)?;
+        let (row, text, links) = (at.row, part.rows.finding(at.row)?, &part.rows.links);
+        let entity = |index| (links.entity_type.get(index).map_or("", |kind| kind.as_str()), links.id.get(index));
+        Some(FindingRow {
+            finding: &text.finding,
+            account: part.rows.account.get(row),
+            region: part.rows.region.get(row),
+            event_id: part.rows.id(row),
+            entities: links.range(row).map(entity).collect(),
+            raw: &text.raw,
+            source_object: part.source_object,
+            offset: part.rows.offset.get(row).copied().unwrap_or_default().try_into().unwrap_or_default(),
         })
-        .collect();
+    };
+    finding_rows(&found.iter().filter_map(row).chain(matched.iter().map(made_row)).collect::<Vec<_>>())
+}
+
+/// The file of findings that the graph made itself; `None` if there are none.
+pub(crate) fn made_findings(made: &[Made]) -> Result<Option<DataFile>, LakeError> {
+    finding_rows(&made.iter().map(made_row).collect::<Vec<_>>())
+}
+
+fn made_row(made: &Made) -> FindingRow<'_> {
+    FindingRow {
+        finding: &made.finding,
+        account: &made.account,
+        region: &made.region,
+        event_id: &made.event_id,
+        entities: made.entities.iter().map(|entity| (entity.kind.as_str(), entity.id.as_str())).collect(),
+        raw: &made.raw,
+        source_object: "",
+        offset: 0,
+    }
+}
+
+fn finding_rows(rows: &[FindingRow<'_>]) -> Result<Option<DataFile>, LakeError> {
     if rows.is_empty() {
         return Ok(None);
     }
     let (mut ends, mut types, mut ids) = (vec![0_i32], StringBuilder::new(), StringBuilder::new());
-    for (part, row, _) in &rows {
-        let links = &part.rows.links;
-        for index in links.range(*row) {
-            types.append_value(links.entity_type.get(index).map_or("", |kind| kind.as_str()));
-            ids.append_value(links.id.get(index));
-        }
-        ends.push(i32::try_from(arrow::array::ArrayBuilder::len(&types)).unwrap_or(i32::MAX));
+    for (kind, id) in rows.iter().flat_map(|row| &row.entities) {
+        types.append_value(kind);
+        ids.append_value(id);
+    }
+    let mut end = 0;
+    for row in rows {
+        end += row.entities.len();
+        ends.push(i32::try_from(end).unwrap_or(i32::MAX));
     }
     let fields = table::entity_fields();
     let items = StructArray::try_new(fields.clone(), vec![Arc::new(types.finish()), Arc::new(ids.finish())], None)?;
     let element = Arc::new(Field::new("element", DataType::Struct(fields), true));
     let columns: Vec<ArrayRef> = vec![
-        text_column(rows.iter().map(|(.., text)| &*text.finding.id)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.finding_type)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.product)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.title)),
-        text_column(rows.iter().map(|(.., text)| &*text.finding.description)),
-        Arc::new(Float64Array::from_iter_values(rows.iter().map(|(.., text)| text.finding.severity))),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(.., text)| signed(text.finding.count)))),
-        times(rows.iter().map(|(.., text)| text.finding.first_seen.0)),
-        times(rows.iter().map(|(.., text)| text.finding.last_seen.0)),
-        times(rows.iter().map(|(.., text)| text.finding.updated.0)),
-        Arc::new(rows.iter().map(|(.., text)| Some(text.finding.archived)).collect::<BooleanArray>()),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.account.get(*row))),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.region.get(*row))),
-        text_column(rows.iter().map(|(part, row, _)| part.rows.id(*row))),
+        text_column(rows.iter().map(|row| &*row.finding.id)),
+        text_column(rows.iter().map(|row| &*row.finding.finding_type)),
+        text_column(rows.iter().map(|row| &*row.finding.product)),
+        text_column(rows.iter().map(|row| &*row.finding.title)),
+        text_column(rows.iter().map(|row| &*row.finding.description)),
+        Arc::new(Float64Array::from_iter_values(rows.iter().map(|row| row.finding.severity))),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| signed(row.finding.count)))),
+        times(rows.iter().map(|row| row.finding.first_seen.0)),
+        times(rows.iter().map(|row| row.finding.last_seen.0)),
+        times(rows.iter().map(|row| row.finding.updated.0)),
+        Arc::new(rows.iter().map(|row| Some(row.finding.archived)).collect::<BooleanArray>()),
+        text_column(rows.iter().map(|row| row.account)),
+        text_column(rows.iter().map(|row| row.region)),
+        text_column(rows.iter().map(|row| row.event_id)),
         Arc::new(ListArray::try_new(element, OffsetBuffer::new(ends.into()), Arc::new(items), None)?),
-        text_column(rows.iter().map(|(.., text)| text.raw.as_str())),
-        text_column(rows.iter().map(|(part, ..)| part.source_object)),
-        Arc::new(Int64Array::from_iter_values(rows.iter().map(|(part, row, _)| part.rows.offset.get(*row).copied().unwrap_or_default()))),
+        text_column(rows.iter().map(|row| row.raw)),
+        text_column(rows.iter().map(|row| row.source_object)),
+        Arc::new(Int64Array::from_iter_values(rows.iter().map(|row| signed(row.offset)))),
     ];
     encode(Table::Findings, None, &RecordBatch::try_new(Table::Findings.schema(), columns)?).map(Some)
 }

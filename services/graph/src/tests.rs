@@ -375,6 +375,9 @@ async fn what_does_not_fit_into_memory_is_summed_in_several_passes() {
     let found = activity::read(&lake, &Places::default(), &entity, &[], hours(48, 72), Keep::All(20_000)).await.unwrap();
     let (principals, agents) = (found.principals.finish(), found.user_agents.finish());
     assert_eq!((principals.total, principals.total_new, agents.total), (30_000, 30_000, 30_000));
+    assert!(principals.cardinality_capped && agents.cardinality_capped, "so many are marked");
+    let operations = found.operations.finish();
+    assert_eq!((operations.total, operations.cardinality_capped), (1, false));
     let expected: u64 = (0..30_000_u64).map(|number| 1 + number % 7).sum();
     assert_eq!(found.totals.count, expected, "totals are of one pass");
     let names: BTreeSet<_> = principals.items.iter().map(|item| item.name.clone()).collect();

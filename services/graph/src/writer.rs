@@ -16,6 +16,7 @@ use std::{
 use arrow::record_batch::RecordBatch;
 use async_trait::async_trait;
 use gumshoe_api::graph::v1::DeadLetterRecord;
+use gumshoe_detections::RuleSet;
 use gumshoe_enrich::Places;
 use gumshoe_lake::{BatchCounts, Claims, DataFile, GraphLake, Group, LakeError, Progress, Staged, Table};
 use gumshoe_model::Timestamp;
@@ -31,6 +32,8 @@ use crate::{
     dedup::{Known, number},
     extract::{Extraction, Graph},
     hot::{Hot, Own},
+    matches,
+    rules::Rules,
     stored,
     tabulate::{self, Dead, Part},
 };
@@ -96,13 +99,20 @@ impl Writer {
     /// Starts the line; it ends when the last clone is dropped and all is committed. `known_ids` is how many event ids
     /// are kept in memory.
     #[must_use]
-    pub(crate) fn start(lake: Arc<GraphLake>, hot: Arc<Hot>, places: Arc<Places>, known_ids: usize) -> Self {
+    pub(crate) fn start(lake: Arc<GraphLake>, hot: Arc<Hot>, rules: Arc<Rules>, places: Arc<Places>, known_ids: usize) -> Self {
         let (batches, received) = mpsc::channel(GROUP_BATCHES);
         let (groups, prepared) = mpsc::channel(16);
         let (ending, ended) = watch::channel(());
         lake.begin_writing();
-        let line =
-            Arc::new(Line { lake, hot, places, epoch: AtomicU64::new(0), known: tokio::sync::Mutex::new(Known::new(known_ids)), waiting: Mutex::default() });
+        let line = Arc::new(Line {
+            lake,
+            hot,
+            rules,
+            places,
+            epoch: AtomicU64::new(0),
+            known: tokio::sync::Mutex::new(Known::new(known_ids)),
+            waiting: Mutex::default(),
+        });
         tokio::spawn(Arc::clone(&line).group(received, groups).in_current_span());
         tokio::spawn(line.commit(prepared, ending).in_current_span());
         Self { batches, ended }
@@ -144,6 +154,7 @@ struct Prepared {
 struct Line {
     lake: Arc<GraphLake>,
     hot: Arc<Hot>,
+    rules: Arc<Rules>,
     places: Arc<Places>,
     /// Counts failures: a group of an older epoch may have been freed of duplicates of what was never committed.
     epoch: AtomicU64,
@@ -166,10 +177,11 @@ impl Line {
     /// Completes batches whose writer died between two commits: nobody may send them again.
     async fn complete_unfinished(&self) -> Result<(), LakeError> {
         for batch_id in self.lake.unfinished() {
+            let rules = self.rules.of(self.lake.arn()).await;
             let events = stored::events_of(&self.lake, &batch_id).await?;
             let rows = events.rows()?;
             let part = Part { batch_id: &batch_id, source_object: rows.source_object.get(0), keep: vec![true; rows.len()], rows };
-            let mut extraction = Extraction::new();
+            let mut extraction = Extraction::new(&rules.set);
             extraction.add(0, &part.rows, &part.keep);
             let now = Timestamp(chrono::Utc::now().timestamp_micros());
             let files = derived(&mut extraction.finish(), &[part], &self.places, now)?;
@@ -237,8 +249,9 @@ impl Line {
             let places = Arc::clone(&self.places);
             let now = Timestamp(chrono::Utc::now().timestamp_micros());
             let (lake, hot) = (Arc::clone(&self.lake), Arc::clone(&self.hot));
+            let rules = self.rules.of(self.lake.arn()).await;
             let files = tokio::spawn(async move {
-                let prepared = tokio::task::spawn_blocking(move || prepare(&group, keeps, &places, now)).await;
+                let prepared = tokio::task::spawn_blocking(move || prepare(&group, keeps, &rules.set, &places, now)).await;
                 let prepared = prepared.map_err(|_| WriteError::Aborted)?.map_err(failed)?;
                 let own = hot.own(lake.arn(), &prepared.files);
                 Ok((lake.stage(prepared).await.map_err(failed)?, own))
@@ -370,11 +383,11 @@ impl Claims for Line {
     }
 }
 
-fn prepare(group: &[Batch], keeps: Vec<Vec<bool>>, places: &Places, now: Timestamp) -> Result<Group, LakeError> {
+fn prepare(group: &[Batch], keeps: Vec<Vec<bool>>, rules: &RuleSet, places: &Places, now: Timestamp) -> Result<Group, LakeError> {
     let mut batches = Vec::with_capacity(group.len());
     let (mut parts, mut files) = (Vec::with_capacity(group.len()), Vec::with_capacity(group.len()));
     let mut dead = Vec::new();
-    let mut extraction = Extraction::new();
+    let mut extraction = Extraction::new(rules);
     for (batch, keep) in group.iter().zip(keeps) {
         let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
         let kept = keep.iter().filter(|keep| **keep).count();
@@ -399,6 +412,6 @@ fn derived(graph: &mut Graph<'_>, parts: &[Part<'_>], places: &Places, now: Time
     let mut files = tabulate::edges(graph, places)?;
     files.extend(tabulate::volumes(graph, parts, now)?);
     files.extend(tabulate::entities(graph)?);
-    files.extend(tabulate::findings(&graph.findings, parts)?);
+    files.extend(tabulate::findings(&graph.findings, &matches::made(graph), parts)?);
     Ok(files)
 }

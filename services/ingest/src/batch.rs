@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use gumshoe_api::graph::v1::{CommitBatchResponse, DeadLetterRecord};
+use gumshoe_detections::{LoadError, RuleSet};
 use gumshoe_model::{DeadLetter, Event, GraphArn};
 use gumshoe_records::{
     Options, ReadError, Sink, Stop,
@@ -26,6 +27,7 @@ use crate::{
     rpc::{
         accounts::{Accounts, Gate},
         graph::{Committer, Part},
+        rules::Rules,
     },
     store::Counts,
 };
@@ -53,15 +55,19 @@ pub struct Batch {
 pub struct Batches {
     committer: Committer,
     accounts: Accounts,
+    rules: Rules,
     commit_bytes: usize,
     keep_text: bool,
 }
 
 impl Batches {
     /// Commits through `channel`, in calls that `signer` signs, what `accounts` lets in.
-    #[must_use]
-    pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, accounts: Accounts, config: &config::Batches) -> Self {
-        Self { committer: Committer::new(channel, signer, config), accounts, commit_bytes: config.commit_bytes, keep_text: config.keep_text }
+    ///
+    /// # Errors
+    /// [`LoadError`] if the rules that come with Gumshoe are not right, which tests exclude.
+    pub fn new(channel: PrincipalChannel, signer: Arc<TokenSigner>, accounts: Accounts, config: &config::Batches) -> Result<Self, LoadError> {
+        let rules = Rules::new(channel.clone(), Arc::clone(&signer))?;
+        Ok(Self { committer: Committer::new(channel, signer, config), accounts, rules, commit_bytes: config.commit_bytes, keep_text: config.keep_text })
     }
 
     /// Reads `input` to its end and returns when all of it is durable. `slot` is given back when it has been read.
@@ -74,7 +80,8 @@ impl Batches {
         let batch = Arc::new(batch);
         let (sender, mut parts) = mpsc::channel(1);
         let gate = self.accounts.gate(&batch.graph).await?;
-        let cutter = Cutter::new(self, gate, &batch, sender);
+        let rules = self.rules.of(&batch.graph).await;
+        let cutter = Cutter::new(self, gate, rules, &batch, sender);
         let options = Options { eks_cluster: Some(batch.eks_cluster.clone()).filter(|cluster| !cluster.is_empty()), ..Options::default() };
         let reading = tokio::task::spawn_blocking(move || {
             let read = read(input, &options, cutter);
@@ -141,6 +148,9 @@ fn stopped_early() -> Error {
 struct Cutter {
     batch_id: String,
     gate: Arc<Gate>,
+    rules: Arc<RuleSet>,
+    /// Of the event at hand.
+    marks: String,
     committer: Committer,
     runtime: Handle,
     commit_bytes: usize,
@@ -156,10 +166,12 @@ struct Cutter {
 }
 
 impl Cutter {
-    fn new(batches: &Batches, gate: Arc<Gate>, batch: &Batch, parts: mpsc::Sender<Part>) -> Self {
+    fn new(batches: &Batches, gate: Arc<Gate>, rules: Arc<RuleSet>, batch: &Batch, parts: mpsc::Sender<Part>) -> Self {
         Self {
             batch_id: batch.id.clone(),
             gate,
+            rules,
+            marks: String::new(),
             committer: batches.committer.clone(),
             runtime: Handle::current(),
             commit_bytes: batches.commit_bytes,
@@ -219,7 +231,8 @@ impl Sink for Cutter {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
         match self.gate.refusal(event) {
             None => {
-                let pushed = self.events.push(event, &self.source_object).map_err(unencodable);
+                self.rules.mark(event, &mut self.marks);
+                let pushed = self.events.push_marked(event, &self.marks, &self.source_object).map_err(unencodable);
                 self.stop_on(pushed)?;
             }
             Some(reason) => {

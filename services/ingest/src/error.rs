@@ -51,6 +51,9 @@ pub enum Error {
     /// There is no key to sign calls to the graph with.
     #[error("`trust.signing_key` is not set")]
     NoSigningKey,
+    /// The rules that come with Gumshoe are not right.
+    #[error("the rules that come with Gumshoe are not right")]
+    Rules(#[from] gumshoe_detections::LoadError),
     /// The upstream cannot be used.
     #[error(transparent)]
     Connect(#[from] ConnectError),
@@ -90,6 +93,7 @@ impl From<Error> for Failure {
             Error::Store(error) => status::internal(&error),
             Error::Key(error) => status::internal(&error),
             Error::Connect(error) => status::internal(&error),
+            Error::Rules(error) => status::internal(&error),
             Error::Serve(error) => status::internal(&error),
             error @ (Error::NoSigningKey | Error::Internal(..)) => status::internal(&error),
         }

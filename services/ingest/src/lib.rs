@@ -6,6 +6,7 @@
 //! | [`rpc::receive`] | a caller's stream of pieces to batches |
 //! | [`rpc::source`] | settings of sources, checked |
 //! | [`rpc::accounts`] | whose logs a graph takes |
+//! | `rpc::rules` | the detection rules of graphs |
 //! | `rpc::graph` | parts of batches to the graph service, repeated until durable |
 //! | [`batch`] | one batch: bytes to records to parts, each committed exactly once |
 //! | [`input`] | a batch's bytes, read while they still arrive |
@@ -60,7 +61,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         Some(upstream) => Accounts::of_members(PrincipalChannel::connect_lazy(upstream, "membership")?, Arc::clone(&signer), config.unregistered_accounts),
         None => Accounts::all(),
     };
-    let batches = Batches::new(channel, signer, accounts, &config.batches);
+    let batches = Batches::new(channel, signer, accounts, &config.batches)?;
     let parsers = Arc::new(Semaphore::new(config.batches.parallel_objects));
     let receiver = Receiver::new(batches.clone(), Arc::clone(&parsers), &config.batches);
     let puller = Puller::new(store.clone(), batches, parsers, config.sources.clone());

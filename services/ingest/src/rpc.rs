@@ -19,6 +19,7 @@ use crate::{
 pub mod accounts;
 pub(crate) mod graph;
 pub mod receive;
+pub(crate) mod rules;
 pub mod source;
 
 use receive::{Message, Receiver, result};

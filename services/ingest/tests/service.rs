@@ -5,6 +5,8 @@
 mod harness;
 #[path = "service/push.rs"]
 mod push;
+#[path = "service/rules.rs"]
+mod rules;
 #[path = "service/s3.rs"]
 mod s3;
 #[path = "service/sources.rs"]

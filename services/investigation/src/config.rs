@@ -7,6 +7,9 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+/// The most principals that one investigation may look at.
+const MAX_PRINCIPALS: usize = 100;
+
 /// Everything that can be set.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -25,6 +28,9 @@ pub struct Config {
     /// How findings are grouped.
     #[serde(default)]
     pub groups: Groups,
+    /// Lists of addresses that somebody warns of.
+    #[serde(default)]
+    pub threats: Threats,
     /// Whether and how verdicts are given back to the products that reported the findings.
     #[serde(default)]
     pub feedback: Feedback,
@@ -79,11 +85,29 @@ pub struct Investigations {
     pub retry_seconds: u64,
     /// How long after its start an investigation fails if the graph service does not answer. Default 3600.
     pub patience_seconds: u64,
+    /// Principals that an investigation of a finding, an account or the whole graph looks at, 1 to 100. Default 25.
+    pub principals: usize,
 }
 
 impl Default for Investigations {
     fn default() -> Self {
-        Self { running_limit: 10, parallel: 2, lease_seconds: 60, look_seconds: 5, retry_seconds: 5, patience_seconds: 3_600 }
+        Self { running_limit: 10, parallel: 2, lease_seconds: 60, look_seconds: 5, retry_seconds: 5, patience_seconds: 3_600, principals: 25 }
+    }
+}
+
+/// Lists of addresses that somebody warns of. All fields have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Threats {
+    /// How often it is looked whether files have changed. Default 60.
+    pub reload_seconds: u64,
+    /// The lists; see `docs/investigations.md` for their formats. Default none.
+    pub lists: Vec<gumshoe_enrich::ListConfig>,
+}
+
+impl Default for Threats {
+    fn default() -> Self {
+        Self { reload_seconds: 60, lists: Vec::new() }
     }
 }
 
@@ -241,6 +265,12 @@ impl Configuration for Config {
             }
         }
         self.groups.validate()?;
+        if self.threats.reload_seconds == 0 {
+            return Err(ConfigError::key("threats.reload_seconds", "must be at least 1"));
+        }
+        if !(1..=MAX_PRINCIPALS).contains(&self.investigations.principals) {
+            return Err(ConfigError::key("investigations.principals", "must be 1 to 100"));
+        }
         self.feedback.validate()
     }
 

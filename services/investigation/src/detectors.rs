@@ -6,6 +6,7 @@ pub mod findings;
 pub mod groups;
 pub mod newness;
 pub mod techniques;
+pub mod threats;
 pub mod travel;
 
 /// The most indicators that one detector gives.
@@ -15,8 +16,16 @@ const MAX_INDICATORS: usize = 200;
 type Detector = fn(&Facts) -> Vec<Indicator>;
 
 /// Every detector, in the order of the kinds of indicators.
-const DETECTORS: &[Detector] =
-    &[techniques::detect, travel::detect, newness::detect_places, newness::detect_networks, newness::detect_user_agents, findings::detect, groups::detect];
+const DETECTORS: &[Detector] = &[
+    techniques::detect,
+    travel::detect,
+    threats::detect,
+    newness::detect_places,
+    newness::detect_networks,
+    newness::detect_user_agents,
+    findings::detect,
+    groups::detect,
+];
 
 /// What all detectors find, by kind.
 #[must_use]
@@ -24,13 +33,25 @@ pub fn detect(facts: &Facts) -> Vec<Indicator> {
     DETECTORS.iter().flat_map(|detector| detector(facts).into_iter().take(MAX_INDICATORS)).collect()
 }
 
+/// Of what detectors have found, at most so many of each kind.
+pub fn cut(indicators: &mut Vec<Indicator>, most: usize) {
+    let (mut kind, mut count) = (None, 0);
+    indicators.retain(|indicator| {
+        count = if kind == Some(indicator.kind()) { count + 1 } else { 1 };
+        kind = Some(indicator.kind());
+        count <= most
+    });
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use gumshoe_model::{TimeWindow, Timestamp, time::MICROS_PER_DAY};
-    use serde_json::Value;
 
     use super::*;
-    use crate::facts::{Call, Habits, RelatedFinding, Seen};
+    use crate::{
+        facts::{Call, Habits, RelatedFinding, Seen},
+        techniques::{Tactic, Technique},
+    };
 
     pub(crate) const START: i64 = 1_700_000_000_000_000;
 
@@ -55,7 +76,7 @@ pub(crate) mod tests {
             operation: operation.to_owned(),
             failed: false,
             address: address.to_owned(),
-            record: Value::Null,
+            techniques: Vec::new(),
         }
     }
 
@@ -69,7 +90,8 @@ pub(crate) mod tests {
     #[test]
     fn indicators_come_by_kind_and_are_bounded() {
         let mut facts = quiet();
-        facts.calls = vec![call(0, "cloudtrail", "StopLogging", "203.0.113.9")];
+        let technique = Technique { level: 3, tactic: Tactic::DefenseEvasion, id: "T1562.008".to_owned(), procedure: "x".to_owned(), only_if_new: false };
+        facts.calls = vec![Call { techniques: vec![technique], ..call(0, "cloudtrail", "StopLogging", "203.0.113.9") }];
         facts.habits.user_agents = (0..1_000).map(|number| seen(&format!("agent/{number}"), true)).collect();
         facts.habits.networks = vec![seen("Example", true)];
         facts.findings = vec![RelatedFinding { id: "f".to_owned(), finding_type: "t".to_owned(), address: String::new() }];

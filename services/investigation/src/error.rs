@@ -21,6 +21,9 @@ pub enum Error {
     /// The graph service's address or certificates.
     #[error("the graph service cannot be called")]
     Graph(#[from] ConnectError),
+    /// A threat list.
+    #[error("the threat lists cannot be used")]
+    Threats(#[from] gumshoe_enrich::ThreatError),
     /// The client of AWS.
     #[error("AWS cannot be called")]
     Aws(#[from] reqwest::Error),

@@ -2,10 +2,9 @@
 
 use std::collections::HashMap;
 
-use gumshoe_model::{TimeWindow, Timestamp};
-use serde_json::Value;
+use gumshoe_model::{AccountId, TimeWindow, Timestamp};
 
-use crate::investigation::Subject;
+use crate::{investigation::Subject, techniques::Technique};
 
 /// With fewer days of records in the baseline, everything is new and newness says nothing.
 pub const TRAINING_DAYS: u32 = 14;
@@ -34,6 +33,8 @@ pub struct Seen {
 pub struct Habits {
     /// The entity's other identifiers.
     pub aliases: Vec<String>,
+    /// The account that it belongs to, where known.
+    pub account: Option<AccountId>,
     /// Days of the baseline with any record of its account.
     pub baseline_days: u32,
     /// Operations that it called.
@@ -53,12 +54,6 @@ impl Habits {
     #[must_use]
     pub fn in_training(&self) -> bool {
         self.baseline_days < TRAINING_DAYS
-    }
-
-    /// How often an operation was called.
-    #[must_use]
-    pub fn calls_of(&self, service: &str, operation: &str) -> u64 {
-        self.operations.iter().find(|seen| seen.service == service && seen.name == operation).map_or(0, |seen| seen.count)
     }
 
     /// Countries by address.
@@ -83,8 +78,8 @@ pub struct Call {
     pub failed: bool,
     /// From where; not always an address.
     pub address: String,
-    /// The record as it came; null where it was not read.
-    pub record: Value,
+    /// What detection rules that it matched say.
+    pub techniques: Vec<Technique>,
 }
 
 /// A finding that affects the subject.
@@ -98,6 +93,17 @@ pub struct RelatedFinding {
     pub address: String,
 }
 
+/// An address that a threat list has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FlaggedAddress {
+    /// The address.
+    pub address: String,
+    /// The list.
+    pub list: String,
+    /// What the list says of it; may be empty.
+    pub category: String,
+}
+
 /// All that is known of a subject in a scope time.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
@@ -109,9 +115,7 @@ pub struct Facts {
     pub habits: Habits,
     /// What its account did.
     pub account: Habits,
-    /// What it did in the 45 days before, where that was asked for.
-    pub before: Habits,
-    /// Its calls that may be a technique.
+    /// Its calls that detection rules matched.
     pub calls: Vec<Call>,
     /// Its calls around those that came from another country than most.
     pub travels: Vec<Call>,
@@ -119,6 +123,8 @@ pub struct Facts {
     pub findings: Vec<RelatedFinding>,
     /// Open groups of findings that name it or hold one of these, by id, worst first.
     pub groups: Vec<String>,
+    /// Addresses that it called from and that threat lists have, those of most records first.
+    pub flagged: Vec<FlaggedAddress>,
 }
 
 impl Facts {
@@ -130,11 +136,11 @@ impl Facts {
             scope,
             habits: Habits::default(),
             account: Habits::default(),
-            before: Habits::default(),
             calls: Vec::new(),
             travels: Vec::new(),
             findings: Vec::new(),
             groups: Vec::new(),
+            flagged: Vec::new(),
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A finding, as far as triage needs to know it.
 
-use gumshoe_api::{convert::entity_from_proto, graph::v1::FindingSummary};
-use gumshoe_model::EntityKey;
+use gumshoe_api::{
+    convert::{entity_from_proto, time_from_proto},
+    graph::v1::FindingSummary,
+};
+use gumshoe_model::{EntityKey, Timestamp};
 
 /// What a finding says that verdicts and suppressions go by.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -18,12 +21,17 @@ pub struct Finding {
     pub region: String,
     /// Entities that it affects.
     pub entities: Vec<EntityKey>,
+    /// When the behaviour was first seen.
+    pub first_time: Timestamp,
+    /// When it was last seen.
+    pub last_time: Timestamp,
 }
 
 impl Finding {
     /// Out of a message of the graph service; entities of unknown types are left out.
     #[must_use]
     pub fn of(summary: &FindingSummary) -> Self {
+        let time = |time: Option<&prost_types::Timestamp>| time.and_then(|time| time_from_proto("time", time).ok()).unwrap_or_default();
         Self {
             id: summary.id.clone(),
             finding_type: summary.r#type.clone(),
@@ -31,6 +39,8 @@ impl Finding {
             account: summary.account_id.clone(),
             region: summary.region.clone(),
             entities: summary.entities.iter().filter_map(|entity| entity_from_proto("entities", Some(entity)).ok()).collect(),
+            first_time: time(summary.first_time.as_ref()),
+            last_time: time(summary.last_time.as_ref()),
         }
     }
 }

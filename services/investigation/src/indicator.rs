@@ -1,12 +1,14 @@
 //! Indicators: what an investigation has found.
 
-use gumshoe_api::investigation::v1 as api;
+use gumshoe_api::{convert::entity_to_proto, investigation::v1 as api};
+use gumshoe_model::EntityKey;
 use serde::{Deserialize, Serialize};
 
 use crate::techniques::Tactic;
 
-/// Kinds of indicators, those of the Amazon Detective API. Nothing makes [`Self::FlaggedIpAddress`] yet, but it can be asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+/// Kinds of indicators, those of the Amazon Detective API.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Kind {
     /// A technique of MITRE ATT&CK.
     TtpObserved,
@@ -110,6 +112,15 @@ pub enum Indicator {
         /// Whole hours between them.
         hours: i32,
     },
+    /// An address that a threat list has.
+    FlaggedAddress {
+        /// The address.
+        address: String,
+        /// The list.
+        list: String,
+        /// What the list says of it; may be empty.
+        category: String,
+    },
     /// A country not seen before.
     NewGeolocation {
         /// The country.
@@ -156,6 +167,7 @@ impl Indicator {
         match self {
             Self::TtpObserved { .. } => Kind::TtpObserved,
             Self::ImpossibleTravel { .. } => Kind::ImpossibleTravel,
+            Self::FlaggedAddress { .. } => Kind::FlaggedIpAddress,
             Self::NewGeolocation { .. } => Kind::NewGeolocation,
             Self::NewNetwork { .. } => Kind::NewNetwork,
             Self::NewUserAgent { .. } => Kind::NewUserAgent,
@@ -185,6 +197,9 @@ impl Indicator {
                 ending_location: end_place,
                 hourly_time_delta: hours,
             }),
+            Self::FlaggedAddress { address, list, category } => {
+                Detail::FlaggedIpAddress(api::FlaggedIpAddressDetail { ip_address: address, reason: list, category })
+            }
             Self::NewGeolocation { place, address, new_for_account } => {
                 Detail::NewGeolocation(api::NewGeolocationDetail { location: place, ip_address: address, is_new_for_entire_account: new_for_account })
             }
@@ -199,7 +214,24 @@ impl Indicator {
             }
             Self::RelatedFindingGroup { id } => Detail::RelatedFindingGroup(api::RelatedFindingGroupDetail { id }),
         };
-        api::Indicator { r#type: self.kind().to_proto().into(), detail: Some(detail) }
+        api::Indicator { r#type: self.kind().to_proto().into(), detail: Some(detail), principal: None }
+    }
+}
+
+/// An indicator and whom it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attributed {
+    /// The principal.
+    pub principal: EntityKey,
+    /// What was found.
+    pub indicator: Indicator,
+}
+
+impl Attributed {
+    /// As a message.
+    #[must_use]
+    pub fn to_proto(&self) -> api::Indicator {
+        api::Indicator { principal: Some(entity_to_proto(&self.principal)), ..self.indicator.to_proto() }
     }
 }
 
@@ -219,6 +251,7 @@ pub(crate) mod tests {
                 end_place: text("BR"),
                 hours: 1,
             },
+            Indicator::FlaggedAddress { address: text("203.0.113.9"), list: text("tor"), category: String::new() },
             Indicator::NewGeolocation { place: text("BR"), address: text("203.0.113.9"), new_for_account: true },
             Indicator::NewNetwork { organization: text("Example Ürünler"), new_for_account: false },
             Indicator::NewUserAgent { user_agent: text("curl/8 \0 '; --"), new_for_account: true },

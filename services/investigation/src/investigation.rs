@@ -1,14 +1,17 @@
-//! Investigations: of which user or role, over which time, and how far they are.
+//! Investigations: of what, over which time, and how far they are.
 
 use std::{fmt, str::FromStr};
 
 use gumshoe_api::investigation::v1 as api;
 use gumshoe_model::{
-    AccountId, EntityKey, EntityType, Invalid, Severity, TimeWindow, Timestamp,
+    AccountId, EntityKey, EntityType, Invalid, RecordKind, Severity, TimeWindow, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 
-use crate::verdict::RequestId;
+use crate::{
+    severity::Report,
+    verdict::{FindingId, RequestId},
+};
 
 const ID_DIGITS: usize = 21;
 /// The longest ARN, in bytes: a path of 512 characters and a name of 64, with room for the rest.
@@ -54,65 +57,99 @@ impl fmt::Display for InvestigationId {
     }
 }
 
-/// The user or role that is investigated: `arn:aws:iam::ACCOUNT:user/…` or `…:role/…`.
+/// A principal that is looked at. Amazon's API knows users and roles alone; they are written as ARNs there.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
-    arn: String,
-    kind: EntityType,
-    account: AccountId,
+    entity: EntityKey,
+    account: Option<AccountId>,
 }
 
 impl Subject {
-    /// The ARN.
+    /// Types of entities that act.
+    pub const KINDS: [EntityType; 6] =
+        [EntityType::User, EntityType::Role, EntityType::Root, EntityType::RoleSession, EntityType::FederatedUser, EntityType::KubernetesSubject];
+
+    /// An entity of the graph as a principal.
+    ///
+    /// # Errors
+    /// [`Invalid`] when it is none, or a user, role or root user without a proper ARN.
+    pub fn of(entity: EntityKey) -> Result<Self, Invalid> {
+        match entity.kind {
+            EntityType::User | EntityType::Role => {
+                entity.id.parse().and_then(|subject: Self| if subject.entity == entity { Ok(subject) } else { Err(bad_arn(&entity.id)) })
+            }
+            EntityType::Root => {
+                let account = account_of(&entity.id).filter(|_| entity.id.ends_with(":root") && entity.id.contains(":iam::"));
+                Ok(Self { account: Some(account.ok_or_else(|| Invalid::new("entity", &entity.id, "must be the ARN of a root user"))?), entity })
+            }
+            kind if Self::KINDS.contains(&kind) => Ok(Self { account: account_of(&entity.id), entity }),
+            _ => Err(Invalid::new("entity", &entity.to_string(), "must be a principal")),
+        }
+    }
+
+    /// The same, of an account that was found out about.
+    #[must_use]
+    pub fn in_account(self, account: Option<AccountId>) -> Self {
+        Self { account: self.account.or(account), ..self }
+    }
+
+    /// Its id, for users, roles and root users the ARN.
     #[must_use]
     pub fn arn(&self) -> &str {
-        &self.arn
+        &self.entity.id
     }
 
-    /// [`EntityType::User`] or [`EntityType::Role`].
+    /// One of [`Self::KINDS`].
     #[must_use]
     pub fn kind(&self) -> EntityType {
-        self.kind
+        self.entity.kind
     }
 
-    /// The account that it belongs to.
+    /// The account that it belongs to, if its id tells.
     #[must_use]
-    pub fn account(&self) -> &AccountId {
-        &self.account
+    pub fn account(&self) -> Option<&AccountId> {
+        self.account.as_ref()
     }
 
     /// Its name, without the path.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.arn.rsplit('/').next().unwrap_or_default()
+        self.entity.id.rsplit('/').next().unwrap_or_default()
     }
 
     /// It as an entity of the graph.
     #[must_use]
     pub fn entity(&self) -> EntityKey {
-        EntityKey { kind: self.kind, id: self.arn.clone() }
+        self.entity.clone()
     }
 
     /// Its account as an entity of the graph.
     #[must_use]
-    pub fn account_entity(&self) -> EntityKey {
-        EntityKey { kind: EntityType::Account, id: self.account.as_str().to_owned() }
+    pub fn account_entity(&self) -> Option<EntityKey> {
+        self.account.as_ref().map(|account| EntityKey { kind: EntityType::Account, id: account.as_str().to_owned() })
     }
 
-    /// Whether `actor` is the subject at work: the user, or a session of it or of the role. `aliases` are the subject's
+    /// The records that tell what it did.
+    #[must_use]
+    pub fn records(&self) -> RecordKind {
+        if self.kind() == EntityType::KubernetesSubject { RecordKind::EksAudit } else { RecordKind::CloudTrail }
+    }
+
+    /// Whether `actor` is the subject at work: itself, or a session of the user or role. `aliases` are the subject's
     /// other identifiers: a session's id begins with its role's `AROA…` id, or is an ARN that holds the role's name.
     #[must_use]
     pub fn acts_as(&self, actor: &EntityKey, aliases: &[String]) -> bool {
-        match (self.kind, actor.kind) {
-            (kind, same) if kind == same => actor.id == self.arn,
+        let own_account = |account: Option<&str>| account.is_some() && account == self.account.as_ref().map(AccountId::as_str);
+        match (self.kind(), actor.kind) {
+            (kind, same) if kind == same => actor.id == self.entity.id || aliases.contains(&actor.id),
             (EntityType::User, EntityType::FederatedUser) => {
-                actor.id.split(':').nth(4) == Some(self.account.as_str()) || aliases.iter().any(|alias| begins_with(&actor.id, alias))
+                own_account(actor.id.split(':').nth(4)) || aliases.iter().any(|alias| begins_with(&actor.id, alias))
             }
             (EntityType::Role, EntityType::RoleSession) => {
                 let mut session = actor.id.splitn(6, ':').skip(4);
                 let (account, resource) = (session.next(), session.next().unwrap_or_default());
                 let role = resource.strip_prefix("assumed-role/").and_then(|rest| rest.split('/').next());
-                aliases.iter().any(|alias| begins_with(&actor.id, alias)) || (account == Some(self.account.as_str()) && role == Some(self.name()))
+                aliases.iter().any(|alias| begins_with(&actor.id, alias)) || (own_account(account) && role == Some(self.name()))
             }
             _ => false,
         }
@@ -123,11 +160,21 @@ fn begins_with(session: &str, alias: &str) -> bool {
     !alias.is_empty() && session.strip_prefix(alias).is_some_and(|rest| rest.starts_with(':'))
 }
 
+/// The account in an ARN.
+fn account_of(arn: &str) -> Option<AccountId> {
+    arn.strip_prefix("arn:").and_then(|rest| rest.split(':').nth(3)).and_then(|account| account.parse().ok())
+}
+
+fn bad_arn(value: &str) -> Invalid {
+    Invalid::new("entity ARN", value, "must be the ARN of an IAM user or role")
+}
+
 impl FromStr for Subject {
     type Err = Invalid;
 
+    /// A user or role, by ARN: `arn:aws:iam::ACCOUNT:user/…` or `…:role/…`.
     fn from_str(value: &str) -> Result<Self, Invalid> {
-        let bad = || Invalid::new("entity ARN", value, "must be the ARN of an IAM user or role");
+        let bad = || bad_arn(value);
         let mut parts = value.splitn(6, ':');
         let mut next = || parts.next().ok_or_else(bad);
         let (arn, partition, service, region, account, resource) = (next()?, next()?, next()?, next()?, next()?, next()?);
@@ -141,7 +188,77 @@ impl FromStr for Subject {
         if arn != "arn" || !partition_fits || service != "iam" || !region.is_empty() || !path_fits || value.len() > MAX_ARN_BYTES {
             return Err(bad());
         }
-        Ok(Self { arn: value.to_owned(), kind, account: account.parse().map_err(|_| bad())? })
+        let account = account.parse().map_err(|_| bad())?;
+        Ok(Self { entity: EntityKey { kind, id: value.to_owned() }, account: Some(account) })
+    }
+}
+
+/// What an investigation is about. The text form is `type:id`, and `graph` for the whole graph.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Target {
+    /// One principal.
+    Principal(Subject),
+    /// Who used an access key.
+    AccessKey(String),
+    /// Whom a finding names, and who acted on what it names.
+    Finding(FindingId),
+    /// The principals of an account.
+    Account(AccountId),
+    /// The principals of all accounts of the graph.
+    Graph,
+}
+
+const WHOLE_GRAPH: &str = "graph";
+
+impl Target {
+    /// Something in the graph as what an investigation is about.
+    ///
+    /// # Errors
+    /// [`Invalid`] when entities of its type cannot be investigated, or its id has not the form of its type.
+    pub fn of(entity: EntityKey) -> Result<Self, Invalid> {
+        match entity.kind {
+            EntityType::AccessKey => Ok(Self::AccessKey(entity.id)),
+            EntityType::Finding => entity.id.parse().map(Self::Finding),
+            EntityType::Account => entity.id.parse().map(Self::Account),
+            kind if Subject::KINDS.contains(&kind) => Subject::of(entity).map(Self::Principal),
+            _ => Err(Invalid::new("entity", &entity.to_string(), "must be a principal, an access key, a finding or an account")),
+        }
+    }
+
+    /// It as an entity; `None` for the whole graph.
+    #[must_use]
+    pub fn entity(&self) -> Option<EntityKey> {
+        let (kind, id) = match self {
+            Self::Principal(subject) => return Some(subject.entity()),
+            Self::AccessKey(id) => (EntityType::AccessKey, id.as_str()),
+            Self::Finding(id) => (EntityType::Finding, id.as_str()),
+            Self::Account(id) => (EntityType::Account, id.as_str()),
+            Self::Graph => return None,
+        };
+        Some(EntityKey { kind, id: id.to_owned() })
+    }
+}
+
+impl From<Subject> for Target {
+    fn from(subject: Subject) -> Self {
+        Self::Principal(subject)
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.entity() {
+            Some(entity) => entity.fmt(formatter),
+            None => formatter.write_str(WHOLE_GRAPH),
+        }
+    }
+}
+
+impl FromStr for Target {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        if value == WHOLE_GRAPH { Ok(Self::Graph) } else { value.parse().and_then(Self::of) }
     }
 }
 
@@ -257,8 +374,8 @@ impl State {
 /// An investigation to start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInvestigation {
-    /// Of whom.
-    pub subject: Subject,
+    /// Of what.
+    pub target: Target,
     /// Over which time.
     pub scope: TimeWindow,
     /// The ARN of the principal who starts it.
@@ -272,8 +389,8 @@ pub struct NewInvestigation {
 pub struct Investigation {
     /// Its id.
     pub id: InvestigationId,
-    /// Of whom.
-    pub subject: Subject,
+    /// Of what.
+    pub target: Target,
     /// Over which time.
     pub scope: TimeWindow,
     /// How far it is.
@@ -284,6 +401,28 @@ pub struct Investigation {
     pub state: State,
     /// When it was started, in whole milliseconds.
     pub create_time: Timestamp,
+    /// How far it is in principals.
+    pub progress: Progress,
+}
+
+/// How far an investigation is in principals.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Looked at so far.
+    pub done: u32,
+    /// Looked at in all; 0 until it is known.
+    pub total: u32,
+    /// Not looked at, because others are more suspicious.
+    pub left_out: u64,
+}
+
+/// An investigation with what makes its severity.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explained {
+    /// The investigation.
+    pub investigation: Investigation,
+    /// What makes its severity; empty until it is successful, and of investigations of older versions.
+    pub report: Report,
 }
 
 #[cfg(test)]
@@ -317,7 +456,7 @@ mod tests {
     #[test]
     fn only_users_and_roles_are_investigated() {
         let user: Subject = "arn:aws:iam::123456789012:user/team/ann+b=c,d.e@f_g-h".parse().unwrap();
-        assert_eq!((user.kind(), user.account().as_str(), user.name()), (EntityType::User, "123456789012", "ann+b=c,d.e@f_g-h"));
+        assert_eq!((user.kind(), user.account().unwrap().as_str(), user.name()), (EntityType::User, "123456789012", "ann+b=c,d.e@f_g-h"));
         let role: Subject = "arn:aws-us-gov:iam::123456789012:role/deploy".parse().unwrap();
         assert_eq!(role.kind(), EntityType::Role);
         for bad in [
@@ -343,6 +482,27 @@ mod tests {
     }
 
     #[test]
+    fn targets_are_read_as_they_are_written() {
+        for text in [
+            "graph",
+            "user:arn:aws:iam::123456789012:user/team/ann",
+            "role:arn:aws:iam::123456789012:role/deploy",
+            "root:arn:aws:iam::123456789012:root",
+            "role_session:AROAEXAMPLE:s",
+            "federated_user:arn:aws:sts::123456789012:federated-user/bob",
+            "kubernetes_subject:cluster/system:anonymous",
+            "access_key:AKIAEXAMPLE",
+            "finding:arn:aws:guardduty:us-east-1:123456789012:detector/d/finding/f",
+            "account:123456789012",
+        ] {
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), text);
+        }
+        for bad in ["", "x", "account:12", "user:ann", "user:arn:aws:iam::123456789012:role/deploy", "root:arn:aws:s3:::x", "s3_bucket:b", "finding:"] {
+            assert!(bad.parse::<Target>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
     fn a_scope_is_three_hours_to_thirty_days() {
         let now = Timestamp(1_700_000_000_000_000);
         let check = |start: i64, end: i64| check_scope(TimeWindow::new(Timestamp(now.0 + start), Timestamp(now.0 + end)).unwrap(), now);
@@ -365,6 +525,8 @@ mod tests {
         for other in ["role_session:AROAEXAMPLE2:alice", "role_session:arn:aws:sts::111122223333:assumed-role/deployer/alice", "user:AROAEXAMPLE:alice"] {
             assert!(!acts(&role, other), "{other}");
         }
+        let session = Subject::of("role_session:AROAEXAMPLE:alice".parse().unwrap()).unwrap();
+        assert!(acts(&session, "role_session:AROAEXAMPLE:alice") && !acts(&session, "role_session:AROAEXAMPLE:bob"));
         let user: Subject = "arn:aws:iam::111122223333:user/ann".parse().unwrap();
         assert!(acts(&user, "user:arn:aws:iam::111122223333:user/ann"));
         assert!(!acts(&user, "user:arn:aws:iam::111122223333:user/bob"));

@@ -10,6 +10,7 @@
 //! | [`worker`] | working them off in the background |
 //! | [`groups`] | finding groups: findings that are one story |
 //! | [`claims`] | work in the background that replicas share by leases |
+//! | [`principals`] | whom an investigation of a finding, an account or a graph looks at |
 //! | [`evidence`], [`facts`] | what the graph knows of a subject, and how it is asked |
 //! | [`detectors`] | from these facts to indicators |
 //! | [`techniques`] | operations of AWS and the techniques of MITRE ATT&CK that they can be |
@@ -18,9 +19,10 @@
 //! | [`rpc`] | the gRPC service, and the graph service's client |
 //! | [`config`], [`error`] | configuration and errors |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
+use gumshoe_enrich::ThreatLists;
 use gumshoe_runtime::{Listener, PageTokens, PrincipalChannel, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
 use tokio::sync::Notify;
@@ -36,6 +38,7 @@ pub mod finding;
 pub mod groups;
 pub mod indicator;
 pub mod investigation;
+pub mod principals;
 pub mod rpc;
 pub mod severity;
 pub mod store;
@@ -70,7 +73,11 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let clock = Arc::new(SystemClock);
     let (started, decided) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-    let worker = Worker::new(store.clone(), graphs.clone(), clock.clone(), config.investigations.clone(), started.clone());
+    let threats = Arc::new(ThreatLists::open(config.threats.lists.clone())?);
+    if !config.threats.lists.is_empty() {
+        tracing::info!(addresses = threats.current().len(), "threat lists are read");
+    }
+    let worker = Worker::new(store.clone(), graphs.clone(), clock.clone(), config.investigations.clone(), Arc::clone(&threats), started.clone());
     let courier = Courier::new(store.clone(), graphs.clone(), clock.clone(), config.feedback.clone(), decided.clone())?;
     let regrouper = Regrouper::new(store.clone(), graphs.clone(), clock.clone(), config.groups.clone(), Catalog::shipped()?);
     let investigation = Investigation::new(store.clone(), graphs, clock, page_tokens, &config, started, decided);
@@ -94,10 +101,28 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         served
     };
     // In one future, so that who drops it ends all.
-    let (served, (), (), ()) =
-        tokio::join!(serving, claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()), claims::run(regrouper, shutdown.clone()));
+    let following = follow(threats, Duration::from_secs(config.threats.reload_seconds), shutdown.clone());
+    let work = futures::future::join3(claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()), claims::run(regrouper, shutdown.clone()));
+    let (served, _, ()) = tokio::join!(serving, work, following);
     store.close().await;
     Ok(served?)
+}
+
+/// Reads threat lists again when their files change; those that are wrong change nothing.
+async fn follow(threats: Arc<ThreatLists>, pause: Duration, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.requested() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        let lists = Arc::clone(&threats);
+        match tokio::task::spawn_blocking(move || lists.reload()).await {
+            Ok(Ok(true)) => tracing::info!(addresses = threats.current().len(), "threat lists have changed"),
+            Ok(Ok(false)) => {}
+            Ok(Err(error)) => tracing::error!(error = %Chain(&error), "threat lists cannot be read again: those read before stay in use"),
+            Err(error) => tracing::error!(%error, "reading threat lists was cut off"),
+        }
+    }
 }
 
 /// Brings the schema up to date; creates the file of SQLite if it is missing.

@@ -11,8 +11,9 @@ use gumshoe_runtime::store::DatabaseError;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    indicator::{Indicator, Kind},
-    investigation::{Investigation, InvestigationId, NewInvestigation, State, Status, Subject},
+    indicator::{Attributed, Kind},
+    investigation::{Explained, Investigation, InvestigationId, NewInvestigation, Progress, State, Status, Target},
+    severity::Report,
     suppression::{self, Pattern, Suppression, SuppressionId},
     verdict::{FindingId, NewVerdict, Verdict},
 };
@@ -192,8 +193,8 @@ pub struct Filter {
     pub status: Option<Status>,
     /// Of this state.
     pub state: Option<State>,
-    /// Of this user or role, by ARN.
-    pub entity_arn: Option<String>,
+    /// Of this.
+    pub target: Option<Target>,
     /// Started from here on.
     pub from: Option<Timestamp>,
     /// Started up to here, inclusive.
@@ -237,8 +238,8 @@ pub struct Claimed {
     pub graph: GraphArn,
     /// Its id.
     pub id: InvestigationId,
-    /// Of whom.
-    pub subject: Subject,
+    /// Of what.
+    pub target: Target,
     /// Over which time.
     pub scope: TimeWindow,
     /// When it was started.
@@ -254,10 +255,10 @@ pub enum Outcome {
     Failed,
     /// It was.
     Successful {
-        /// How grave it is.
-        severity: Severity,
+        /// How grave it is, and why.
+        report: Report,
         /// What it has found, in order.
-        indicators: Vec<Indicator>,
+        indicators: Vec<Attributed>,
     },
 }
 
@@ -269,7 +270,7 @@ pub enum Outcome {
 pub trait Investigations {
     /// Starts an investigation, of which at most `running_limit` of a graph may run: [`StoreError::TooManyRunning`]. A
     /// request id that the principal has used on the graph gives back the investigation started then, also to all but one
-    /// of several concurrent calls; [`StoreError::RequestReused`] if subject or scope differ.
+    /// of several concurrent calls; [`StoreError::RequestReused`] if target or scope differ.
     async fn start_investigation(
         &self,
         graph: &GraphArn,
@@ -279,7 +280,7 @@ pub trait Investigations {
     ) -> Result<InvestigationId, StoreError>;
 
     /// One investigation: [`StoreError::NotFound`] if the graph has none of that id.
-    async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Investigation, StoreError>;
+    async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Explained, StoreError>;
 
     /// Investigations of a graph in order, after `after`, each with where a page would end with it.
     async fn list_investigations(
@@ -303,7 +304,7 @@ pub trait Investigations {
         kind: Option<Kind>,
         after: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<(i64, Indicator)>, StoreError>;
+    ) -> Result<Vec<(i64, Attributed)>, StoreError>;
 
     /// Gives `worker` up to `limit` running investigations that nobody has, oldest first; nobody else gets them before
     /// `until`. One call counts one attempt.
@@ -311,6 +312,9 @@ pub trait Investigations {
 
     /// Prolongs a claim; `false` if the worker has lost it.
     async fn renew(&self, worker: &str, claimed: &Claimed, until: Timestamp) -> Result<bool, StoreError>;
+
+    /// Writes down how far a claimed investigation is; nothing if the worker has lost it.
+    async fn note_progress(&self, worker: &str, claimed: &Claimed, progress: Progress) -> Result<(), StoreError>;
 
     /// Gives a claim back, to be claimed again from `next_try` on; the attempt counts if `counts`.
     async fn postpone(&self, worker: &str, claimed: &Claimed, next_try: Timestamp, counts: bool) -> Result<(), StoreError>;

@@ -253,6 +253,7 @@ mod tests {
             account: "111111111111".to_owned(),
             region: "us-east-1".to_owned(),
             entities: entities.iter().map(|text| text.parse().unwrap()).collect(),
+            ..Finding::default()
         }
     }
 

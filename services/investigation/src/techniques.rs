@@ -1,24 +1,18 @@
-//! Operations of AWS and the techniques of MITRE ATT&CK (Enterprise, version 17) that they can be.
-//!
-//! The rules state behaviour: what was called, and, where the call alone says little, what it asked for. To add one, add a
-//! row to the table.
+//! Techniques of MITRE ATT&CK (Enterprise, version 17), as the detection rules that matched a call name them.
 
-use std::fmt;
+use std::{fmt, str::FromStr};
 
+use gumshoe_model::Invalid;
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::investigation::Subject;
-
-mod requests;
-mod table;
-
-pub use table::TABLE;
-
-/// Tactics of ATT&CK that the table knows.
+/// Tactics of ATT&CK.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Tactic {
+    /// TA0043.
+    Reconnaissance,
+    /// TA0042.
+    ResourceDevelopment,
     /// TA0001.
     InitialAccess,
     /// TA0002.
@@ -37,6 +31,8 @@ pub enum Tactic {
     LateralMovement,
     /// TA0009.
     Collection,
+    /// TA0011.
+    CommandAndControl,
     /// TA0010.
     Exfiltration,
     /// TA0040.
@@ -44,8 +40,10 @@ pub enum Tactic {
 }
 
 impl Tactic {
-    /// Every tactic.
-    pub const ALL: [Self; 11] = [
+    /// Every tactic, in the order of an attack.
+    pub const ALL: [Self; 14] = [
+        Self::Reconnaissance,
+        Self::ResourceDevelopment,
         Self::InitialAccess,
         Self::Execution,
         Self::Persistence,
@@ -55,6 +53,7 @@ impl Tactic {
         Self::Discovery,
         Self::LateralMovement,
         Self::Collection,
+        Self::CommandAndControl,
         Self::Exfiltration,
         Self::Impact,
     ];
@@ -63,6 +62,8 @@ impl Tactic {
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Reconnaissance => "Reconnaissance",
+            Self::ResourceDevelopment => "Resource Development",
             Self::InitialAccess => "Initial Access",
             Self::Execution => "Execution",
             Self::Persistence => "Persistence",
@@ -72,6 +73,7 @@ impl Tactic {
             Self::Discovery => "Discovery",
             Self::LateralMovement => "Lateral Movement",
             Self::Collection => "Collection",
+            Self::CommandAndControl => "Command and Control",
             Self::Exfiltration => "Exfiltration",
             Self::Impact => "Impact",
         }
@@ -84,85 +86,68 @@ impl fmt::Display for Tactic {
     }
 }
 
-/// When calls of an operation are a technique.
-#[derive(Debug, Clone, Copy)]
-pub enum When {
-    /// Always: the operation is sensitive by nature.
-    Always,
-    /// If the subject did not call it in the 45 days before.
-    New,
-    /// If it was called so often, and the subject did not call it in the 45 days before, or far less.
-    Burst(u64),
-    /// If the call's record says that it asked for something sensitive.
-    If(fn(&Subject, &Value) -> bool),
+impl FromStr for Tactic {
+    type Err = Invalid;
+
+    fn from_str(value: &str) -> Result<Self, Invalid> {
+        Self::ALL.into_iter().find(|tactic| tactic.as_str() == value).ok_or_else(|| Invalid::new("tactic", value, "must be a tactic of MITRE ATT&CK"))
+    }
 }
 
-/// An operation, and the technique that it can be.
-#[derive(Debug, Clone, Copy)]
+/// Levels of rules, lowest first.
+const LEVELS: [&str; 5] = ["informational", "low", "medium", "high", "critical"];
+
+/// A rule that matched a call.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Technique {
-    /// The service, without `.amazonaws.com`.
-    pub service: &'static str,
-    /// The operation, as CloudTrail writes it.
-    pub operation: &'static str,
+    /// How much it matters; larger is more.
+    pub level: usize,
     /// The tactic that it serves.
     pub tactic: Tactic,
     /// The technique's id.
-    pub id: &'static str,
-    /// What it does, in words.
-    pub procedure: &'static str,
-    /// When.
-    pub when: When,
+    pub id: String,
+    /// What was done, in words.
+    pub procedure: String,
+    /// Whether it counts only if the operation is new for the subject.
+    pub only_if_new: bool,
 }
 
-/// Rows of the table for an operation, in order: the first that applies to a call takes it.
-pub fn of<'a>(service: &'a str, operation: &'a str) -> impl Iterator<Item = &'static Technique> + use<'a> {
-    let service = service.strip_suffix(".amazonaws.com").unwrap_or(service);
-    TABLE.iter().filter(move |row| row.service == service && row.operation == operation)
+impl Technique {
+    /// What a rule says; `None` if it names no technique or tactic.
+    #[must_use]
+    pub fn of(rule: gumshoe_api::graph::v1::MatchedRule) -> Option<Self> {
+        Some(Self {
+            level: LEVELS.iter().position(|level| *level == rule.level).unwrap_or_default(),
+            tactic: rule.tactics.first()?.parse().ok()?,
+            id: rule.techniques.into_iter().next()?,
+            procedure: rule.title,
+            only_if_new: rule.only_if_new,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
+    use gumshoe_api::graph::v1::MatchedRule;
 
     use super::*;
 
     #[test]
-    fn rows_are_well_formed() {
-        for row in TABLE {
-            let (main, sub) = row.id.split_once('.').unwrap_or((row.id, "001"));
-            let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-            assert!(main.len() == 5 && main.starts_with('T') && digits(&main[1..]) && sub.len() == 3 && digits(sub), "{row:?}");
-            assert!(row.service.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-'), "{row:?}");
-            assert!(!row.operation.is_empty() && row.operation.bytes().all(|byte| byte.is_ascii_alphanumeric()), "{row:?}");
-            assert!(row.procedure.starts_with(|first: char| first.is_uppercase()) && !row.procedure.ends_with('.'), "{row:?}");
+    fn rules_are_techniques_by_the_first_that_they_name() {
+        let rule = MatchedRule {
+            id: "x".to_owned(),
+            title: "A trail was stopped or deleted".to_owned(),
+            level: "high".to_owned(),
+            tactics: vec!["Defense Evasion".to_owned(), "Impact".to_owned()],
+            techniques: vec!["T1562.008".to_owned(), "T1485".to_owned()],
+            only_if_new: false,
+        };
+        let found = Technique::of(rule.clone()).unwrap();
+        assert_eq!((found.level, found.tactic, found.id.as_str()), (3, Tactic::DefenseEvasion, "T1562.008"));
+        assert_eq!(Technique::of(MatchedRule { tactics: Vec::new(), ..rule.clone() }), None);
+        assert_eq!(Technique::of(MatchedRule { techniques: Vec::new(), ..rule }), None);
+        for tactic in Tactic::ALL {
+            assert_eq!(tactic.as_str().parse(), Ok(tactic));
         }
-        let tactics: BTreeSet<_> = TABLE.iter().map(|row| row.tactic).collect();
-        assert_eq!(tactics.len(), Tactic::ALL.len(), "every tactic is used");
-    }
-
-    #[test]
-    fn every_row_can_be_reached() {
-        let mut settled = BTreeSet::new();
-        for row in TABLE {
-            let operation = (row.service, row.operation);
-            assert!(!settled.contains(&operation), "a row before takes all calls: {row:?}");
-            if matches!(row.when, When::Always) {
-                settled.insert(operation);
-            }
-        }
-    }
-
-    #[test]
-    fn one_technique_has_one_tactic() {
-        // Else its points would depend on which call was seen.
-        for row in TABLE {
-            assert!(TABLE.iter().all(|other| other.id != row.id || other.tactic == row.tactic), "{row:?}");
-        }
-    }
-
-    #[test]
-    fn operations_are_found_by_the_service_as_records_write_it() {
-        assert!(of("cloudtrail.amazonaws.com", "StopLogging").any(|row| row.id == "T1562.008"));
-        assert_eq!(of("cloudtrail.amazonaws.com", "CreateUser").count(), 0);
     }
 }

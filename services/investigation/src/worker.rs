@@ -3,10 +3,12 @@
 //! A claim is a lease that the work prolongs. When a process dies, its leases end, and others begin its investigations
 //! again; what they find and that they are done is written in one transaction, so each is done once.
 
-use std::{sync::Arc, time::Duration};
+use std::{cmp::Reverse, sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use gumshoe_model::Timestamp;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use gumshoe_enrich::ThreatLists;
+use gumshoe_model::{EntityKey, Timestamp};
 use gumshoe_runtime::{Clock, status::Chain};
 use tokio::sync::Notify;
 
@@ -16,14 +18,20 @@ use crate::{
     detectors,
     error::GraphError,
     evidence,
-    indicator::Indicator,
+    indicator::{Attributed, Indicator},
+    investigation::{Progress, Subject},
+    principals::{self, Chosen},
     rpc::graph::Graphs,
-    severity,
+    severity::{Assessed, Assessment, Report},
     store::{Claimed, Outcome, Store, StoreError},
 };
 
 /// Attempts after which an investigation has failed. That the graph service does not answer is none.
 pub const MAX_ATTEMPTS: u32 = 3;
+/// Principals of one investigation that are looked at at the same time.
+const AT_ONCE: usize = 2;
+/// The most indicators of a kind of each principal, where there are several.
+const MAX_OF_MANY: usize = 20;
 
 /// Works investigations off.
 pub struct Worker {
@@ -31,6 +39,7 @@ pub struct Worker {
     graphs: Graphs,
     clock: Arc<dyn Clock>,
     config: Investigations,
+    threats: Arc<ThreatLists>,
     /// Who claims: this process.
     name: String,
     /// Told when an investigation was started here.
@@ -68,7 +77,7 @@ impl Work for Worker {
             }
         };
         let noted = match found {
-            Ok(indicators) => self.finish(&claimed, Outcome::Successful { severity: severity::of(&indicators), indicators }).await,
+            Ok(outcome) => self.finish(&claimed, outcome).await,
             Err(error) => self.failed(&claimed, &error).await,
         };
         if let Err(error) = noted {
@@ -82,22 +91,67 @@ impl Work for Worker {
 }
 
 impl Worker {
-    /// Works off what is in `store`, with what `graphs` say.
+    /// Works off what is in `store`, with what `graphs` and `threats` say.
     #[must_use]
-    pub fn new(store: Arc<dyn Store>, graphs: Graphs, clock: Arc<dyn Clock>, config: Investigations, wake: Arc<Notify>) -> Arc<Self> {
-        Arc::new(Self { store, graphs, clock, config, name: uuid::Uuid::new_v4().to_string(), wake })
+    pub fn new(
+        store: Arc<dyn Store>,
+        graphs: Graphs,
+        clock: Arc<dyn Clock>,
+        config: Investigations,
+        threats: Arc<ThreatLists>,
+        wake: Arc<Notify>,
+    ) -> Arc<Self> {
+        Arc::new(Self { store, graphs, clock, config, threats, name: uuid::Uuid::new_v4().to_string(), wake })
     }
 
-    async fn investigate(&self, claimed: &Claimed) -> Result<Vec<Indicator>, GraphError> {
+    async fn investigate(&self, claimed: &Claimed) -> Result<Outcome, GraphError> {
         if claimed.attempts > MAX_ATTEMPTS {
             // The process died with it each time.
             return Err(GraphError::CutOff);
         }
-        let mut facts = evidence::collect(&self.graphs.open(&claimed.graph), &claimed.subject, claimed.scope).await?;
-        let findings: Vec<&str> = facts.findings.iter().map(|finding| finding.id.as_str()).collect();
-        let groups = self.store.related_groups(&claimed.graph, &claimed.subject.entity(), &findings, claimed.scope).await;
-        facts.groups = groups.map_err(GraphError::Store)?.iter().map(ToString::to_string).collect();
-        Ok(detectors::detect(&facts))
+        let graph = self.graphs.open(&claimed.graph);
+        let Chosen { subjects, scope, left_out } = principals::choose(&graph, &claimed.target, claimed.scope, self.config.principals).await?;
+        let total = u32::try_from(subjects.len()).unwrap_or(u32::MAX);
+        let mut progress = Progress { done: 0, total, left_out };
+        self.note_progress(claimed, progress).await;
+        let alone = subjects.len() == 1;
+        let threats = self.threats.current();
+        let look = |subject: Subject| {
+            let (graph, threats) = (&graph, &threats);
+            async move {
+                let mut facts = evidence::collect(graph, &subject, scope).await?;
+                facts.flagged = detectors::threats::flagged(&facts.habits, threats);
+                let findings: Vec<&str> = facts.findings.iter().map(|finding| finding.id.as_str()).collect();
+                let groups = self.store.related_groups(&claimed.graph, &subject.entity(), &findings, scope).await;
+                facts.groups = groups.map_err(GraphError::Store)?.iter().map(ToString::to_string).collect();
+                Ok::<_, GraphError>((subject.entity(), detectors::detect(&facts)))
+            }
+        };
+        let mut looking = stream::iter(subjects.into_iter().map(look)).buffered(AT_ONCE);
+        let mut found: Vec<(u32, EntityKey, Vec<Indicator>)> = Vec::new();
+        let mut assessed = Vec::new();
+        while let Some((principal, mut indicators)) = looking.try_next().await? {
+            let assessment = Assessment::of(&indicators);
+            if !alone {
+                detectors::cut(&mut indicators, MAX_OF_MANY);
+            }
+            found.push((assessment.points, principal.clone(), indicators));
+            assessed.push(Assessed { principal: principal.to_string(), assessment });
+            progress.done += 1;
+            self.note_progress(claimed, progress).await;
+        }
+        found.sort_by_key(|(points, ..)| Reverse(*points));
+        let of_one = |(_, principal, indicators): (u32, EntityKey, Vec<Indicator>)| {
+            indicators.into_iter().map(move |indicator| Attributed { principal: principal.clone(), indicator })
+        };
+        Ok(Outcome::Successful { report: Report::of(assessed), indicators: found.into_iter().flat_map(of_one).collect() })
+    }
+
+    /// That nobody sees how far it is is no reason to begin again.
+    async fn note_progress(&self, claimed: &Claimed, progress: Progress) {
+        if let Err(error) = self.store.note_progress(&self.name, claimed, progress).await {
+            tracing::warn!(id = %claimed.id, error = %Chain(&error), "how far an investigation is cannot be written down");
+        }
     }
 
     /// Prolongs the lease; returns when it is lost.

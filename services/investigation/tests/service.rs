@@ -16,6 +16,8 @@ mod harness;
 mod investigations;
 #[path = "service/suppressions.rs"]
 mod suppressions;
+#[path = "service/targets.rs"]
+mod targets;
 #[path = "service/triage.rs"]
 mod triage;
 #[path = "service/verdicts.rs"]

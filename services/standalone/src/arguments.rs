@@ -9,11 +9,15 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod behavior;
 mod groups;
+mod rules;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use behavior::{Criticality, Watchlist};
 pub use groups::{Group, GroupFormat, GroupStatus, Groups};
+pub use rules::{RuleFilter, RuleOrigin, Rules};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
 const AFTER_HELP: &str = "\
@@ -136,6 +140,26 @@ pub enum Command {
         #[arg(long, requires = "watch", conflicts_with = "entities", value_parser = ["low", "medium", "high", "critical"])]
         min_level: Option<String>,
     },
+    /// Say what is unusual about an entity, and against which baseline.
+    Anomalies {
+        /// `type:id`, or an id or name alone.
+        entity: String,
+        /// The time to look at, at most 31 days [default: the 24 hours that end with the last record].
+        #[command(flatten)]
+        scope: ScopeTime,
+    },
+    /// Say which entities matter more than others, for their risk.
+    Watchlist {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Watchlist>,
+    },
+    /// Look now for what is unusual in all hours that are complete.
+    Sweep {
+        /// Begin anew at this time.
+        #[arg(long, alias = "since", value_name = "TIME", value_parser = quantity::time)]
+        from: Option<Timestamp>,
+    },
     /// Decide on a finding.
     Verdict {
         /// The finding's id or ARN.
@@ -147,11 +171,27 @@ pub enum Command {
         #[arg(long, default_value = "")]
         note: String,
     },
+    /// Investigate a principal, access key, finding, account or the whole graph, and say what is suspicious.
+    Investigate(Investigate),
+    /// List investigations, latest first.
+    Investigations {
+        /// Show this one, with what it has found.
+        id: Option<String>,
+        /// At most this many.
+        #[arg(long, default_value_t = 50)]
+        limit: u32,
+    },
     /// What false positives teach: which findings are left out of listings.
     Suppressions {
         /// What to do; without it, list.
         #[command(subcommand)]
         command: Option<Suppressions>,
+    },
+    /// Detection rules.
+    Rules {
+        /// What to do; without it, list.
+        #[command(subcommand)]
+        command: Option<Rules>,
     },
     /// Folders and buckets that the server pulls from.
     Sources {
@@ -204,6 +244,8 @@ pub enum Command {
     },
     /// Write sample logs of any size.
     Generate(Generate),
+    /// Measure what is detected in labelled logs, on a server of its own.
+    Evaluate(Evaluate),
     /// Print a completion script.
     Completions {
         /// For which shell.
@@ -235,6 +277,12 @@ pub struct Serve {
     /// An autonomous system database readable with maxminddb.
     #[arg(long, env = "GUMSHOE_PLACES_ASN", value_name = "FILE")]
     pub places_asn: Option<PathBuf>,
+    /// A folder of detection rules beside those that come with Gumshoe, read again every few seconds.
+    #[arg(long, env = "GUMSHOE_RULES_DIRECTORY", value_name = "DIR")]
+    pub rules_directory: Option<PathBuf>,
+    /// A threat list, or a folder of some: text, CSV or STIX 2.1; may be repeated.
+    #[arg(long = "threat-list", value_name = "PATH")]
+    pub threat_lists: Vec<PathBuf>,
     /// A folder that `file://` sources may lie in; may be repeated.
     #[arg(long = "source-directory", value_name = "DIR")]
     pub source_directories: Vec<PathBuf>,
@@ -367,6 +415,9 @@ pub struct EventFilter {
     /// Only flows with this service port.
     #[arg(long, default_value_t = 0, hide_default_value = true, value_parser = clap::value_parser!(i32).range(0..=65535))]
     pub port: i32,
+    /// Only those that the rule of this id matched; `*` for any rule.
+    #[arg(long, default_value = "", hide_default_value = true, value_name = "ID")]
+    pub rule: String,
 }
 
 /// Which records, and how.
@@ -497,6 +548,74 @@ pub struct Generate {
     /// Instead: minutes that a file spans, as of one account and region as busy as that.
     #[arg(long, conflicts_with = "days", value_parser = clap::value_parser!(u64).range(1..=1440))]
     pub minutes_per_file: Option<u64>,
+    /// No attack among mixed logs.
+    #[arg(long)]
+    pub no_attack: bool,
+}
+
+/// What to investigate.
+#[derive(Debug, Args)]
+pub struct Investigate {
+    /// `type:id`, or an id or name alone [default: the whole graph].
+    pub target: Option<String>,
+    /// The time to look at, 3 hours to 30 days [default: the last 24 hours].
+    #[command(flatten)]
+    pub scope: ScopeTime,
+}
+
+/// What to measure. The format of DIR and what the numbers mean is in docs/evaluate.md.
+#[derive(Debug, Clone, Args)]
+pub struct Evaluate {
+    /// The folder with `truth.jsonl` and the logs that it names.
+    #[arg(value_name = "DIR")]
+    pub folder: PathBuf,
+    /// Only scenarios of this label; may be repeated [default: all].
+    #[arg(long = "label", value_name = "LABEL")]
+    pub labels: Vec<String>,
+    /// Text to take out of records before they are sent, such as the name of the tool that made them; may be repeated.
+    #[arg(long = "blank", value_name = "TEXT")]
+    pub blanks: Vec<String>,
+    /// Days that the accounts in the logs are known before the scenario begins; with fewer than 14 nothing is new.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=45), value_name = "DAYS")]
+    pub history: u8,
+    /// Generated records without an attack to look for false alarms in.
+    #[arg(long, default_value_t = 0, value_name = "RECORDS")]
+    pub background: u64,
+    /// Days that they are spread over; the last one is looked at.
+    #[arg(long, default_value_t = 30, value_parser = clap::value_parser!(u64).range(1..=365), value_name = "DAYS")]
+    pub background_days: u64,
+    /// The same seed gives the same background.
+    #[arg(long, default_value_t = 1)]
+    pub seed: u64,
+    /// Principals of the background to investigate, the riskiest; risks are asked for of all.
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub principals: u32,
+    /// Scenarios at the same time.
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=4))]
+    pub jobs: u8,
+    /// Fail if a smaller share of the attacks is told, 0 to 1.
+    #[arg(long, value_parser = share, value_name = "SHARE")]
+    pub min_recall: Option<f64>,
+    /// Fail if there are more false alarms in a million benign events.
+    #[arg(long, value_parser = rate, value_name = "NUMBER")]
+    pub max_alarms: Option<f64>,
+    /// A country database for the server.
+    #[arg(long, env = "GUMSHOE_PLACES_COUNTRY", value_name = "FILE")]
+    pub places_country: Option<PathBuf>,
+    /// An autonomous system database for the server.
+    #[arg(long, env = "GUMSHOE_PLACES_ASN", value_name = "FILE")]
+    pub places_asn: Option<PathBuf>,
+    /// Sets a key of the server's configuration, as with `serve`; may be repeated.
+    #[arg(long = "set", value_name = "SERVICE.KEY=VALUE", value_parser = setting)]
+    pub settings: Vec<Setting>,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|share| (0.0..=1.0).contains(share)).ok_or_else(|| "expected a number from 0 to 1".to_owned())
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate >= 0.0).ok_or_else(|| "expected a number from 0 on".to_owned())
 }
 
 fn entity_type(text: &str) -> Result<EntityType, String> {
@@ -565,6 +684,9 @@ mod tests {
             "gumshoe serve --set lake.url=file:///x",
             "gumshoe generate --kind mixed --out x",
             "gumshoe generate --kind mixed --out x --size 1GB --records 3",
+            "gumshoe evaluate x --min-recall 95",
+            "gumshoe evaluate x --max-alarms nan",
+            "gumshoe evaluate",
             "gumshoe events --kind csv",
             "gumshoe profile x --from yesterday",
             "gumshoe --graph arn:aws:s3:::x statistics",

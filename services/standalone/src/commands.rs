@@ -1,14 +1,17 @@
 //! The client's commands, one function each: ask the server, print the answer.
 
 mod access;
+mod behavior;
 mod credentials;
 mod findings;
 mod generate;
 mod graph;
 mod groups;
 mod ingest;
+mod investigations;
 mod profile;
 mod records;
+mod rules;
 mod sources;
 mod suppressions;
 
@@ -32,6 +35,7 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Login(login) => return credentials::login(remote, &login, output).await,
         Command::Logout => return credentials::logout(output),
         Command::Generate(generate) => return generate::generate(generate, output).await,
+        Command::Evaluate(evaluate) => return crate::evaluate::evaluate(evaluate, output).await,
         _ => {}
     }
     let session = Session { connection: Connection::open(remote).await?, output };
@@ -42,10 +46,16 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Groups(filter) => groups::list(&session, filter).await,
         Command::Group(group) => groups::group(&session, group).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
+        Command::Investigate(investigate) => investigations::investigate(&session, &investigate).await,
+        Command::Investigations { id: Some(id), .. } => investigations::show(&session, &id).await,
+        Command::Investigations { limit, .. } => investigations::list(&session, limit).await,
         Command::Suppressions { command } => suppressions::suppressions(&session, command).await,
         Command::Profile(profile) => profile::profile(&session, &profile).await,
         Command::Risk { entities, watch: true, min_level, .. } => profile::watch(&session, &entities, min_level.unwrap_or_default()).await,
         Command::Risk { entities, at, .. } => profile::risk(&session, &entities, at).await,
+        Command::Anomalies { entity, scope } => behavior::anomalies(&session, &entity, &scope).await,
+        Command::Watchlist { command } => behavior::watchlist(&session, command).await,
+        Command::Sweep { from } => behavior::sweep(&session, from).await,
         Command::Search { text, types, limit } => graph::search(&session, text, &types, limit).await,
         Command::Neighbors(neighbors) => graph::neighbors(&session, &neighbors).await,
         Command::Chain { entity, scope, depth } => graph::chain(&session, &entity, &scope, depth).await,
@@ -54,15 +64,20 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::DeadLetters { source_object, limit } => records::dead_letters(&session, source_object, limit).await,
         Command::Export { what: Export::Edges { scope } } => records::export_edges(&session, &scope).await,
         Command::Export { what: Export::Events(filter) } => records::export_events(&session, &filter).await,
+        Command::Rules { command } => rules::rules(&session, command).await,
         Command::Sources { command } => sources::sources(&session, command).await,
         Command::Graphs => credentials::graphs(&session).await,
         Command::Accounts { command } => access::accounts(&session, command).await,
         Command::Principals { command } => access::principals(&session, command).await,
         Command::Policies { command } => access::policies(&session, command).await,
         Command::Keys { command } => access::keys(&session, command).await,
-        Command::Serve(_) | Command::CheckConfig(_) | Command::Completions { .. } | Command::Login(_) | Command::Logout | Command::Generate(_) => {
-            Err(Failure::Broken("not a client command".to_owned()))
-        }
+        Command::Serve(_)
+        | Command::CheckConfig(_)
+        | Command::Completions { .. }
+        | Command::Login(_)
+        | Command::Logout
+        | Command::Generate(_)
+        | Command::Evaluate(_) => Err(Failure::Broken("not a client command".to_owned())),
     }
 }
 

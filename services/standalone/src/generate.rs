@@ -107,6 +107,8 @@ pub struct Options {
     pub days: u64,
     /// Minutes that a file spans, whatever the days.
     pub minutes_per_file: Option<u64>,
+    /// Whether an attack is among mixed logs.
+    pub attack: bool,
 }
 
 /// What was made.
@@ -168,7 +170,7 @@ pub fn run(options: &Options, progress: &(dyn Fn(u64) + Sync)) -> io::Result<Sum
     if let Some(error) = error {
         return Err(error);
     }
-    if options.kind == Kind::Mixed {
+    if options.kind == Kind::Mixed && options.attack {
         tell_story(options, &world, &mut summary)?;
     }
     Ok(summary)

@@ -9,6 +9,7 @@
 //! | [`rpc`] | the connection to a server, its messages and failures |
 //! | [`credentials`] | what `login` keeps |
 //! | [`generate`] | sample logs of any size |
+//! | [`evaluate`] | what is detected in labelled logs |
 //! | [`output`], [`progress`], [`quantity`] | what people see and type |
 
 use std::process::ExitCode;
@@ -19,6 +20,7 @@ mod arguments;
 mod commands;
 mod credentials;
 mod entity;
+mod evaluate;
 mod generate;
 mod output;
 mod progress;

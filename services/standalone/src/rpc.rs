@@ -6,7 +6,7 @@ use std::{
 };
 
 use gumshoe_api::{
-    graph::v1::graph_service_client::GraphServiceClient,
+    graph::v1::{behavior_service_client::BehaviorServiceClient, graph_service_client::GraphServiceClient, rule_service_client::RuleServiceClient},
     ingest::v1::ingest_service_client::IngestServiceClient,
     investigation::v1::{finding_group_service_client::FindingGroupServiceClient, investigation_service_client::InvestigationServiceClient},
     membership::v1::{
@@ -118,6 +118,22 @@ impl Connection {
     /// [`Failure`] when no token can be had.
     pub async fn graph_service(&self) -> Result<GraphServiceClient<Authorized>, Failure> {
         Ok(GraphServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// The service of detection rules.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn rule_service(&self) -> Result<RuleServiceClient<Authorized>, Failure> {
+        Ok(RuleServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// The behaviour service.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn behavior_service(&self) -> Result<BehaviorServiceClient<Authorized>, Failure> {
+        Ok(BehaviorServiceClient::new(self.authorized().await?))
     }
 
     /// The ingest service.

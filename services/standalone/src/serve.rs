@@ -8,7 +8,7 @@
 use std::{future::Future, io::IsTerminal as _, net::SocketAddr, time::Duration};
 
 use gumshoe_runtime::{Shutdown, Wire};
-use secrecy::ExposeSecret as _;
+use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{
     net::TcpListener,
     task::JoinHandle,
@@ -16,7 +16,7 @@ use tokio::{
 };
 
 use crate::{
-    arguments::{Format, Serve},
+    arguments::{Format, Remote, Serve},
     output::{Output, write},
     rpc::{Failure, health},
 };
@@ -63,41 +63,116 @@ pub async fn serve(arguments: &Serve, format: Format) -> Result<(), Failure> {
     tracing::subscriber::set_global_default(subscriber).map_err(|error| Failure::serve("logs", &error))?;
     let shutdown = Shutdown::on_signals().map_err(|error| Failure::serve("signals", &error))?;
 
-    let outside = listen(arguments.listen).await?;
-    let gateway = address(&outside)?;
-    let mut configurations = Configurations::load(&directory, gateway, &installation, arguments)?;
-    let backends = Backends::default();
-    configurations.connect(&backends);
-    migrate(&configurations).await?;
-    first_start(&directory, &configurations, &installation, arguments, output).await?;
-
-    let mut services = vec![
-        Service::start("gateway", |switch| gumshoe_gateway::run(configurations.gateway, outside, switch)),
-        Service::start("ingest", |switch| gumshoe_ingest::run(configurations.ingest, backends.ingest.clone(), switch)),
-        Service::start("investigation", |switch| gumshoe_investigation::run(configurations.investigation, backends.investigation.clone(), switch)),
-        Service::start("graph", |switch| gumshoe_graph::run(configurations.graph, backends.graph.clone(), switch)),
-        Service::start("membership", |switch| gumshoe_membership::run(configurations.membership, backends.membership.clone(), switch)),
-    ];
+    let installed = install(&directory, &installation, arguments).await?;
+    if let Some(administrator) = &installed.administrator {
+        show(administrator, output)?;
+        // Only now: whoever never saw them starts anew.
+        directory.keep(&installation)?;
+    } else if directory.installation()?.is_none() {
+        directory.keep(&installation)?;
+    }
+    let running = installed.start();
     let ended = tokio::select! {
         () = shutdown.requested() => None,
-        name = any_end(&services) => Some(name),
-        ready = until_ready(&backends, gateway) => {
+        name = any_end(&running.services) => Some(name),
+        ready = running.ready() => {
             ready?;
-            announce(output, gateway)?;
+            announce(output, running.gateway)?;
             tokio::select! {
                 () = shutdown.requested() => None,
-                name = any_end(&services) => Some(name),
+                name = any_end(&running.services) => Some(name),
             }
         }
     };
-    // From the outside in, so that what has been accepted can still be finished.
-    let mut result = ended.map_or(Ok(()), |name| Err(Failure::Serve { what: name.to_owned(), reason: "ended by itself".to_owned() }));
-    for service in services.drain(..) {
-        if let Err(failure) = service.stop().await {
-            result = Err(failure);
-        }
+    let result = ended.map_or(Ok(()), |name| Err(Failure::Serve { what: name.to_owned(), reason: "ended by itself".to_owned() }));
+    running.stop().await.and(result)
+}
+
+/// Runs `work` beside a server of its own on a new folder, as that server's administrator.
+///
+/// # Errors
+/// [`Failure`] when the server cannot be started or ends by itself; that of `work`.
+pub async fn beside<F: Future<Output = Result<T, Failure>>, T>(arguments: &Serve, work: impl FnOnce(Remote) -> F) -> Result<T, Failure> {
+    let directory = Directory::new(&arguments.data)?;
+    let _lock = directory.open()?;
+    directory.make_keys()?;
+    let installed = install(&directory, &installation(&directory, arguments)?, arguments).await?;
+    let Some(Administrator { access_key_id, secret_access_key, .. }) = installed.administrator.clone() else {
+        return Err(Failure::Usage(format!("{} was used before", directory.path().display())));
+    };
+    let running = installed.start();
+    let remote = Remote {
+        endpoint: Some(format!("http://{}", running.gateway)),
+        access_key_id: Some(access_key_id),
+        secret_access_key: Some(secret_access_key),
+        ..Remote::default()
+    };
+    let worked = tokio::select! {
+        name = any_end(&running.services) => Err(Failure::Serve { what: name.to_owned(), reason: "ended by itself".to_owned() }),
+        worked = async { running.ready().await?; work(remote).await } => worked,
+    };
+    let stopped = running.stop().await;
+    worked.and_then(|worked| stopped.map(|()| worked))
+}
+
+/// A folder that is ready to be served.
+struct Installed {
+    configurations: Configurations,
+    backends: Backends,
+    outside: TcpListener,
+    gateway: SocketAddr,
+    /// Whom the first start has made; `None` at later ones.
+    administrator: Option<Administrator>,
+}
+
+/// Opens the port, brings every database up to date, and makes the administrator if there is none.
+async fn install(directory: &Directory, installation: &Installation, arguments: &Serve) -> Result<Installed, Failure> {
+    let outside = listen(arguments.listen).await?;
+    let gateway = address(&outside)?;
+    let mut configurations = Configurations::load(directory, gateway, installation, arguments)?;
+    let backends = Backends::default();
+    configurations.connect(&backends);
+    migrate(&configurations).await?;
+    let administrator = first_start(directory, &configurations, installation, arguments).await?;
+    Ok(Installed { configurations, backends, outside, gateway, administrator })
+}
+
+impl Installed {
+    fn start(self) -> Running {
+        let Self { configurations, backends, outside, gateway, .. } = self;
+        let services = vec![
+            Service::start("gateway", |switch| gumshoe_gateway::run(configurations.gateway, outside, switch)),
+            Service::start("ingest", |switch| gumshoe_ingest::run(configurations.ingest, backends.ingest.clone(), switch)),
+            Service::start("investigation", |switch| gumshoe_investigation::run(configurations.investigation, backends.investigation.clone(), switch)),
+            Service::start("graph", |switch| gumshoe_graph::run(configurations.graph, backends.graph.clone(), switch)),
+            Service::start("membership", |switch| gumshoe_membership::run(configurations.membership, backends.membership.clone(), switch)),
+        ];
+        Running { services, backends, gateway }
     }
-    result
+}
+
+/// The five services at work.
+struct Running {
+    services: Vec<Service>,
+    backends: Backends,
+    gateway: SocketAddr,
+}
+
+impl Running {
+    async fn ready(&self) -> Result<(), Failure> {
+        until_ready(&self.backends, self.gateway).await
+    }
+
+    /// Ends them from the outside in, so that what has been accepted can still be finished.
+    async fn stop(self) -> Result<(), Failure> {
+        let mut result = Ok(());
+        for service in self.services {
+            if let Err(failure) = service.stop().await {
+                result = Err(failure);
+            }
+        }
+        result
+    }
 }
 
 /// What was decided on first start; the arguments must not say otherwise.
@@ -132,41 +207,57 @@ async fn migrate(configurations: &Configurations) -> Result<(), Failure> {
     gumshoe_investigation::migrate(configurations.investigation.clone()).await.map_err(|error| Failure::serve("investigation", &error))
 }
 
-/// Makes the administrator, and shows the credentials this once.
+/// Whom the first start makes.
+#[derive(Debug, Clone)]
+struct Administrator {
+    principal: String,
+    graph: String,
+    access_key_id: String,
+    secret_access_key: SecretString,
+}
+
+/// Makes the administrator; `None` if that was done before.
 async fn first_start(
     directory: &Directory,
     configurations: &Configurations,
     installation: &Installation,
     arguments: &Serve,
-    output: Output,
-) -> Result<(), Failure> {
+) -> Result<Option<Administrator>, Failure> {
     if directory.installation()?.is_some() {
-        return Ok(());
+        return Ok(None);
     }
     let wrong = |error: &dyn std::fmt::Display| Failure::Usage(error.to_string());
     let account = installation.account.parse().map_err(|error| wrong(&error))?;
     let email = arguments.email.parse().map_err(|error| wrong(&error))?;
     let (regions, key) = (std::slice::from_ref(&installation.region), gumshoe_membership::KeyPair::random());
     let made = gumshoe_membership::bootstrap(&configurations.membership, account, email, regions, key).await;
-    match made.map_err(|error| Failure::serve("membership", &error))? {
-        Some(made) => {
-            let (key, secret) = (made.access_key_id.to_string(), made.secret_access_key.expose_secret());
-            let (principal, graph) = (made.principal.to_string(), made.graph.arn.to_string());
-            if output.is_json() {
-                line(&serde_json::json!({
-                    "event": "credentials", "principal_arn": principal, "graph_arn": graph, "access_key_id": key, "secret_access_key": secret,
-                }))?;
-            } else {
-                write(&format!(
-                    "\nThis is the first start. The administrator's credentials are shown this once; keep them:\n\n  \
-                     GUMSHOE_ACCESS_KEY_ID={key}\n  GUMSHOE_SECRET_ACCESS_KEY={secret}\n\n  principal  {principal}\n  graph      {graph}\n\n"
-                ))?;
-            }
-        }
+    let made = made.map_err(|error| Failure::serve("membership", &error))?;
+    let made = made.map(|made| Administrator {
+        principal: made.principal.to_string(),
+        graph: made.graph.arn.to_string(),
+        access_key_id: made.access_key_id.to_string(),
+        secret_access_key: made.secret_access_key,
+    });
+    if made.is_none() {
         // A first start that died after making them.
-        None => tracing::warn!(account = %installation.account, "the account has principals already; their credentials were shown before"),
+        tracing::warn!(account = %installation.account, "the account has principals already; their credentials were shown before");
     }
-    directory.keep(installation)
+    Ok(made)
+}
+
+/// Shows the administrator's credentials, this once.
+fn show(administrator: &Administrator, output: Output) -> Result<(), Failure> {
+    let Administrator { principal, graph, access_key_id: key, secret_access_key } = administrator;
+    let secret = secret_access_key.expose_secret();
+    if output.is_json() {
+        return line(&serde_json::json!({
+            "event": "credentials", "principal_arn": principal, "graph_arn": graph, "access_key_id": key, "secret_access_key": secret,
+        }));
+    }
+    write(&format!(
+        "\nThis is the first start. The administrator's credentials are shown this once; keep them:\n\n  \
+         GUMSHOE_ACCESS_KEY_ID={key}\n  GUMSHOE_SECRET_ACCESS_KEY={secret}\n\n  principal  {principal}\n  graph      {graph}\n\n"
+    ))
 }
 
 fn line(value: &serde_json::Value) -> Result<(), Failure> {

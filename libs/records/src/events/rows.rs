@@ -8,7 +8,7 @@ use arrow::{
     datatypes::{DataType, Int32Type, Int64Type, SchemaRef, TimestampMicrosecondType},
 };
 use bytes::Bytes;
-use gumshoe_model::{DeadLetter, EntityType, Event, Finding, RecordKind, Relation};
+use gumshoe_model::{DeadLetter, EntityRef, EntityType, Event, Finding, RecordKind, Relation, Timestamp};
 use parquet::{
     arrow::{
         ProjectionMask,
@@ -17,7 +17,7 @@ use parquet::{
     errors::ParquetError,
 };
 
-use super::{LINK_TEXTS, columns};
+use super::{LINK_TEXTS, RULES, columns};
 use crate::{Options, Sink, Stop, read};
 
 /// The column of a record's text, by far the largest.
@@ -115,6 +115,12 @@ impl EventBatch {
             Ok(match field.name().as_str() {
                 // Rows of an older lake do not have it.
                 "length" => Arc::new(raw.iter().map(|text| text.and_then(|text| i64::try_from(text.len()).ok())).collect::<Int64Array>()),
+                RULES => {
+                    let texts = rows.column_by_name(RULES).map(|column| cast(column, &DataType::Utf8)).transpose()?;
+                    let texts = texts.as_ref().and_then(|texts| texts.as_string_opt::<i32>());
+                    let text = |row| texts.filter(|texts| texts.is_valid(row)).map_or("", |texts| texts.value(row));
+                    cast(&StringArray::from_iter_values((0..rows.num_rows()).map(text)), field.data_type())?
+                }
                 name => cast(column(rows, name)?, field.data_type())?,
             })
         };
@@ -295,6 +301,8 @@ pub struct EventRows<'a> {
     pub access_key: TextColumn<'a>,
     pub flow: Coded<'a, Relation>,
     pub corrects: TextColumn<'a>,
+    /// Ids of the detection rules that it matches, sorted, with a space between.
+    pub rules: TextColumn<'a>,
     pub source_object: TextColumn<'a>,
     pub batch_id: TextColumn<'a>,
     pub time: &'a [i64],
@@ -366,6 +374,7 @@ impl<'a> EventRows<'a> {
             access_key: texts("access_key")?,
             flow: Coded::new(column(rows, "flow")?)?,
             corrects: texts("corrects")?,
+            rules: texts(RULES)?,
             source_object: texts("source_object")?,
             batch_id: texts("batch_id")?,
             time: times("time")?,
@@ -410,6 +419,46 @@ impl<'a> EventRows<'a> {
     #[must_use]
     pub fn has_own_id(&self, row: usize) -> bool {
         self.kind.get(row) != Some(RecordKind::VpcFlow)
+    }
+
+    /// The event of row `row`, whose text is `raw`; `None` past the end.
+    #[must_use]
+    pub fn event(&self, row: usize, raw: &'a str) -> Option<Event<'a>> {
+        let entity = |kind: Option<EntityType>, id: &'a str| kind.filter(|_| !id.is_empty()).map(|kind| EntityRef::new(kind, id));
+        let number = |column: &[i64]| column.get(row).and_then(|number| u64::try_from(*number).ok()).unwrap_or_default();
+        let mut event = Event::new(self.kind.get(row)?, Timestamp(*self.time.get(row)?), raw);
+        event.id = self.id(row).into();
+        event.end_time = Timestamp(*self.end_time.get(row)?);
+        event.account = self.account.get(row).into();
+        event.region = self.region.get(row).into();
+        event.actor = entity(self.actor_type.get(row), self.actor_id.get(row));
+        event.actor_name = self.actor_name.get(row).into();
+        event.actor_alias = self.actor_alias.get(row).into();
+        event.parent = entity(self.parent_type.get(row), self.parent_id.get(row));
+        event.parent_alias = self.parent_alias.get(row).into();
+        event.origin = entity(self.origin_type.get(row), self.origin_id.get(row));
+        event.service = self.service.get(row).into();
+        event.operation = self.operation.get(row).into();
+        event.error = self.error.get(row).into();
+        event.address = self.address.get(row).into();
+        event.user_agent = self.user_agent.get(row).into();
+        event.access_key = self.access_key.get(row).into();
+        event.flow = self.flow.get(row);
+        event.port = *self.port.get(row)?;
+        event.protocol = *self.protocol.get(row)?;
+        event.bytes_in = number(self.bytes_in);
+        event.bytes_out = number(self.bytes_out);
+        event.packets_in = number(self.packets_in);
+        event.packets_out = number(self.packets_out);
+        for index in self.links.range(row) {
+            if let (Some(relation), Some(kind)) = (self.links.relation.get(index), self.links.entity_type.get(index)) {
+                event.link(relation, kind, self.links.id.get(index), self.links.name.get(index));
+            }
+        }
+        event.finding = self.finding(row).map(|text| Box::new(text.finding.clone()));
+        event.corrects = self.corrects.get(row).into();
+        event.offset = number(self.offset);
+        Some(event)
     }
 
     /// What a finding's record says.

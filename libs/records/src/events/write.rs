@@ -111,17 +111,27 @@ impl EventsWriter {
         self.bytes
     }
 
-    /// Adds one event.
+    /// Adds one event that no detection rule matches.
+    ///
+    /// # Errors
+    /// As for [`Self::push_marked`].
+    pub fn push(&mut self, event: &Event<'_>, source_object: &str) -> Result<(), ParquetError> {
+        self.push_marked(event, "", source_object)
+    }
+
+    /// Adds one event with the ids of the detection rules that it matches, sorted, with a space between. They do not weigh, so that
+    /// a batch is cut at the same places whatever the rules.
     ///
     /// # Errors
     /// [`ParquetError`] if the rows do not fit the schema, which only a fault of this module can cause.
-    pub fn push(&mut self, event: &Event<'_>, source_object: &str) -> Result<(), ParquetError> {
+    pub fn push_marked(&mut self, event: &Event<'_>, rules: &str, source_object: &str) -> Result<(), ParquetError> {
         let texts = texts(event);
         self.bytes += weight(event);
         for (column, text) in self.texts.iter_mut().zip(texts) {
             column.push(text);
         }
-        let [.., source] = &mut self.texts;
+        let [.., marks, source] = &mut self.texts;
+        marks.push(rules);
         source.push(source_object);
         let given;
         let id = if event.id.is_empty() {
@@ -301,8 +311,8 @@ fn ends(builders: &[StringBuilder]) -> i32 {
     builders.first().map_or(0, |builder| i32::try_from(builder.len()).unwrap_or(i32::MAX))
 }
 
-/// The texts of an event, in the order of [`TEXTS`], but for its source object.
-pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len() - 1] {
+/// The texts of an event, in the order of [`TEXTS`], but for its rules and source object.
+pub(super) fn texts<'e>(event: &'e Event<'_>) -> [&'e str; TEXTS.len() - 2] {
     fn kind(entity: &Option<EntityRef<'_>>) -> &'static str {
         entity.as_ref().map_or("", |entity| entity.kind.as_str())
     }

@@ -65,7 +65,8 @@ struct Detail {
     #[serde(skip_serializing_if = "Option::is_none")]
     scope_end_time: Option<String>,
     investigation_id: String,
-    entity_arn: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    entity_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     entity_type: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,7 +123,8 @@ impl Detail {
             severity: name(investigation.severity().as_str_name(), "INVESTIGATION_SEVERITY_"),
             state: name(investigation.state().as_str_name(), "INVESTIGATION_STATE_"),
             investigation_id: investigation.id,
-            entity_arn: investigation.entity_arn,
+            // Over gRPC, things that have none can be investigated too.
+            entity_arn: given(investigation.entity_arn),
         }
     }
 }
@@ -139,6 +141,7 @@ pub async fn start(call: &Call<'_>) -> Outcome {
             end_time: Some(time_to_proto(input.required_time("ScopeEndTime"))),
         }),
         request_id: request_id.to_owned(),
+        ..StartInvestigationRequest::default()
     })?;
     let mut client = call.investigation(&request.graph_arn).await?;
     let answer = client.start_investigation(call.message(request)).await?.into_inner();

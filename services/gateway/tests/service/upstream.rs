@@ -178,7 +178,7 @@ impl InvestigationService for Telling {
                     status: investigation::InvestigationStatus::Running.into(),
                     ..investigation::Investigation::default()
                 };
-                Ok(Response::new(investigation::GetInvestigationResponse { investigation: Some(investigation) }))
+                Ok(Response::new(investigation::GetInvestigationResponse { investigation: Some(investigation), ..Default::default() }))
             }
             Some(b'2') => Err(status::unavailable("the database of secrets").into()),
             Some(b'3') => std::future::pending().await,
@@ -202,8 +202,11 @@ impl InvestigationService for Telling {
 
     async fn list_indicators(&self, request: Request<investigation::ListIndicatorsRequest>) -> Result<Response<investigation::ListIndicatorsResponse>, Status> {
         let detail = investigation::NewAsoDetail { aso: request.into_inner().page_token, is_new_for_entire_account: true };
-        let indicator =
-            investigation::Indicator { r#type: investigation::IndicatorType::NewAso.into(), detail: Some(investigation::indicator::Detail::NewAso(detail)) };
+        let indicator = investigation::Indicator {
+            r#type: investigation::IndicatorType::NewAso.into(),
+            detail: Some(investigation::indicator::Detail::NewAso(detail)),
+            principal: None,
+        };
         Ok(Response::new(investigation::ListIndicatorsResponse { indicators: vec![indicator], next_page_token: "next".to_owned() }))
     }
 }

@@ -14,6 +14,8 @@ use crate::rows::{self, Answer};
 
 /// Memory is asked for in steps of so many bytes.
 const STEP: usize = 1 << 20;
+/// Passes over the rows at most: whoever makes up values by the million is not worth more time.
+const MAX_PASSES: usize = 32;
 /// With fewer values than these, halving gains nothing: then there is no memory at all.
 const FEW: usize = 256;
 
@@ -90,6 +92,7 @@ pub(super) struct Groups {
     hasher: foldhash::fast::RandomState,
     class: Class,
     left: Vec<Class>,
+    passes: usize,
     memory: Memory,
     bytes: usize,
     granted: usize,
@@ -105,6 +108,7 @@ impl Groups {
             hasher: foldhash::fast::RandomState::default(),
             class: Class { divisor: 1, rest: 0 },
             left: Vec::new(),
+            passes: 1,
             memory,
             bytes: 0,
             granted: 0,
@@ -215,11 +219,20 @@ impl Groups {
         self.clear();
     }
 
-    /// Turns to the next class of values, all of whose rows are to be added; false if there is none.
+    /// Turns to the next class of values, all of whose rows are to be added; false if there is none, or no pass for it.
     pub(super) fn start_next(&mut self) -> bool {
+        if self.passes == MAX_PASSES {
+            return false;
+        }
         let Some(class) = self.left.pop() else { return false };
         self.class = class;
+        self.passes += 1;
         true
+    }
+
+    /// Whether values were left to passes that were not made.
+    pub(super) fn leaves_out(&self) -> bool {
+        !self.left.is_empty()
     }
 }
 

@@ -13,7 +13,10 @@ use futures::{StreamExt as _, stream};
 use gumshoe_enrich::Places;
 use gumshoe_lake::{GraphLake, Snapshot, Table};
 use gumshoe_model::{EntityKey, Hour, TimeWindow, Timestamp, time::MICROS_PER_DAY};
-use gumshoe_runtime::{Clock as _, SystemClock, status};
+use gumshoe_runtime::{
+    Clock as _, SystemClock,
+    status::{self, Chain},
+};
 use tokio::sync::{Semaphore, watch};
 
 use super::{
@@ -38,6 +41,10 @@ impl HotGraph {
         // A day more than counts, for who asks about yesterday.
         let since = Timestamp((SystemClock.now().0 - FINDING_MICROS - MICROS_PER_DAY).max(0));
         let findings = read_findings(&snapshot, since).await?;
+        let watchlist = hot.watchlists.read(lake.arn()).await.unwrap_or_else(|error| {
+            tracing::warn!(error = %Chain(&error), graph = %lake.arn(), "the watchlist cannot be read, and is tried again");
+            hot.watchlists.configured()
+        });
         Ok(Self {
             lake: Arc::clone(lake),
             places: Arc::clone(&hot.places),
@@ -48,6 +55,7 @@ impl HotGraph {
             position: tokio::sync::Mutex::new(snapshot.versions),
             building: Mutex::default(),
             findings: RwLock::new(findings),
+            watchlist: RwLock::new(Arc::new(watchlist)),
             changes: watch::Sender::new(0),
             generation: AtomicU64::new(0),
             writing: Arc::new(Semaphore::new(1)),

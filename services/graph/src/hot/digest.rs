@@ -14,7 +14,10 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 
-use crate::rows::{Answer, Columns};
+use crate::{
+    activity::MAX_VALUES,
+    rows::{Answer, Columns},
+};
 
 /// Hours of baseline before a scope time.
 pub(crate) const BASELINE_HOURS: i64 = 45 * 24;
@@ -23,8 +26,6 @@ const BASELINE_DAYS: usize = 45;
 /// How long after its base a scope time may start, in hours. INVARIANT: less than the baseline, or a value seen since the
 /// base might be forgotten.
 pub(crate) const HORIZON_HOURS: i64 = 7 * 24;
-/// An entity with more values of a kind has no news of it: one more of so many says nothing.
-const MAX_VALUES: usize = 20_000;
 /// Operations with errors that are counted.
 const MAX_FAILED: usize = 1_000;
 /// Operations with errors that are shown.
@@ -38,6 +39,7 @@ pub(crate) const EDGE_COLUMNS: &[&str] = &[
     "side",
     "relation",
     "peer_type",
+    "peer_id",
     "operation",
     "address",
     "country",
@@ -94,7 +96,7 @@ pub(crate) struct Digest {
     /// Failed calls since the base, by operation and hour.
     pub(crate) failed: BTreeMap<String, BTreeMap<i64, u64>>,
     /// In the order of [`Kind::ALL`].
-    pub(crate) values: [Values; 5],
+    pub(crate) values: [Values; 6],
 }
 
 impl Digest {
@@ -119,12 +121,20 @@ impl Digest {
     pub(crate) fn add_edges(&mut self, kind: EntityType, rows: &RecordBatch, places: &Places) -> Answer<()> {
         let columns = Columns(rows);
         let [sides, relations, peers] = [columns.texts("side")?, columns.texts("relation")?, columns.texts("peer_type")?];
+        let peer_ids = columns.texts("peer_id")?;
         let [operations, addresses, countries, user_agents] =
             [columns.texts("operation")?, columns.texts("address")?, columns.texts("country")?, columns.texts("user_agent")?];
         let [hours, asns, counts, errors, lasts] =
             [columns.numbers("hour")?, columns.numbers("asn")?, columns.numbers("count")?, columns.numbers("errors")?, columns.numbers("last_time")?];
         for row in 0..columns.len() {
             let Ok(relation) = relations.get(row).parse() else { continue };
+            if is_touch(kind, sides.get(row), relation, peers.get(row)) {
+                let hour = hours.time(row).hour().0;
+                if hour >= self.base - BASELINE_HOURS {
+                    self.see(Kind::Resource, peer_ids.get(row), hour, lasts.get(row));
+                }
+                continue;
+            }
             if !is_activity(kind, sides.get(row) == "out", relation, peers.get(row)) {
                 continue;
             }
@@ -219,6 +229,11 @@ impl Digest {
         facts
     }
 
+    /// The kinds that have too many values for any to be news.
+    pub(crate) fn crowded(&self) -> impl Iterator<Item = Kind> {
+        Kind::ALL.into_iter().zip(&self.values).filter(|(_, values)| values.crowded).map(|(kind, _)| kind)
+    }
+
     /// The operations that failed most.
     fn failed_in(&self, start: i64, end: i64) -> Vec<String> {
         let mut failed: Vec<(u64, &String)> = self
@@ -246,6 +261,12 @@ fn place(places: &Places, address: &str, country: &str, asn: i64) -> (String, u3
     let today = address.parse().map(|address| places.lookup(address)).unwrap_or_default();
     let country = if country.is_empty() { today.country.as_deref().unwrap_or_default() } else { country };
     (country.to_owned(), if asn == 0 { today.asn.unwrap_or_default() } else { asn })
+}
+
+/// Whether a row of edges under a principal says that it touched a resource.
+fn is_touch(kind: EntityType, side: &str, relation: Relation, peer: &str) -> bool {
+    let principals = [EntityType::User, EntityType::Role, EntityType::RoleSession, EntityType::FederatedUser, EntityType::Root, EntityType::KubernetesSubject];
+    relation == Relation::AffectedBy && side == "in" && principals.contains(&kind) && peer != EntityType::Finding.as_str()
 }
 
 /// Whether a row of edges under an entity is its activity; the others tie it to something that was counted already. As for

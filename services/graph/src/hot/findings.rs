@@ -8,10 +8,16 @@ use std::{
 };
 
 use arrow::record_batch::RecordBatch;
-use gumshoe_behavior::Input;
+use gumshoe_behavior::{
+    Input,
+    risk::{PRODUCT, Source},
+};
 use gumshoe_model::{EntityKey, Finding, Timestamp, time::MICROS_PER_DAY};
 
-use crate::rows::{Answer, Columns};
+use crate::{
+    matches,
+    rows::{Answer, Columns},
+};
 
 /// How far back findings count.
 pub(crate) const FINDING_MICROS: i64 = 30 * MICROS_PER_DAY;
@@ -21,7 +27,8 @@ const MAX_FINDINGS: usize = 1_000;
 const MAX_KEPT: usize = 100_000;
 
 /// Columns that are read.
-pub(crate) const COLUMNS: &[&str] = &["finding_id", "finding_type", "severity", "first_time", "last_time", "update_time", "archived", "event_id", "entities"];
+pub(crate) const COLUMNS: &[&str] =
+    &["finding_id", "finding_type", "product", "title", "severity", "first_time", "last_time", "update_time", "archived", "event_id", "entities"];
 
 /// What the latest update of a finding says.
 #[derive(Debug, Clone, PartialEq)]
@@ -29,6 +36,9 @@ struct Latest {
     /// What makes an update later than another.
     order: (i64, String),
     kind: String,
+    /// Its product and title, for one of ours; else empty.
+    product: &'static str,
+    title: String,
     severity: f64,
     first: i64,
     last: i64,
@@ -40,13 +50,13 @@ struct Latest {
 impl Latest {
     /// As far as risk is concerned.
     fn finding<'a>(&'a self, id: &'a str) -> Finding<'a> {
-        let (none, text) = (Cow::Borrowed(""), Cow::Borrowed);
+        let text = Cow::Borrowed;
         Finding {
             id: text(id),
             finding_type: text(&self.kind),
-            product: none.clone(),
-            title: none.clone(),
-            description: none,
+            product: text(self.product),
+            title: text(&self.title),
+            description: text(""),
             severity: self.severity,
             count: 0,
             first_seen: Timestamp(self.first),
@@ -77,18 +87,27 @@ impl Findings {
     pub(crate) fn add(&mut self, rows: &RecordBatch) -> Answer<()> {
         let columns = Columns(rows);
         let [ids, kinds, events] = [columns.texts("finding_id")?, columns.texts("finding_type")?, columns.texts("event_id")?];
+        let [products, titles] = [columns.texts("product")?, columns.texts("title")?];
         let [firsts, lasts, updates] = [columns.numbers("first_time")?, columns.numbers("last_time")?, columns.numbers("update_time")?];
         let (severities, archived) = (columns.floats("severity")?, columns.flags("archived")?);
         for row in 0..columns.len() {
             self.generation += 1;
             let (id, last) = (ids.get(row), lasts.get(row));
-            for entity in columns.entity_list("entities", row)? {
+            let mut entities = columns.entity_list("entities", row)?;
+            if Source::of_finding(products.get(row), kinds.get(row)).is_behavior() {
+                // The first is the one that behaved unusually; the others are what it did so with.
+                entities.truncate(1);
+            }
+            for entity in entities {
                 let named = self.named.entry(entity).or_default().entry(id.to_owned()).or_insert(last);
                 *named = last.max(*named);
             }
+            let own = products.get(row) == PRODUCT;
             let update = Latest {
                 order: (updates.get(row), events.get(row).to_owned()),
                 kind: kinds.get(row).to_owned(),
+                product: if own { PRODUCT } else { "" },
+                title: if own { titles.get(row).to_owned() } else { String::new() },
                 severity: severities.value(row),
                 first: firsts.get(row),
                 last,
@@ -97,11 +116,15 @@ impl Findings {
             };
             match self.latest.get_mut(id) {
                 Some(known) => {
-                    let kept = known.kept.max(last);
+                    let before = known.clone();
                     if known.order < update.order {
-                        *known = update;
+                        *known = update.clone();
                     }
-                    known.kept = kept;
+                    known.kept = before.kept.max(last);
+                    if matches::adds_up(id) {
+                        known.severity = before.severity.max(update.severity);
+                        (known.first, known.last) = (before.first.min(update.first), before.last.max(update.last));
+                    }
                 }
                 None => {
                     self.latest.insert(id.to_owned(), update);
@@ -132,22 +155,23 @@ impl Findings {
     /// these days.
     pub(crate) fn facts(&self, entity: &EntityKey, time: Timestamp) -> Vec<Input> {
         let since = time.0 - FINDING_MICROS;
-        let mut found: Vec<(&String, &Latest)> = self
+        let mut found: Vec<Input> = self
             .named
             .get(entity)
             .into_iter()
             .flatten()
             .filter(|(_, named)| **named >= since)
             .filter_map(|(id, _)| Some((id, self.latest.get(id)?)))
-            .filter(|(_, latest)| !latest.archived && latest.last >= since && latest.first <= time.0)
+            .filter(|(_, latest)| latest.last >= since && latest.first <= time.0)
+            .filter_map(|(id, latest)| Input::of_finding(&latest.finding(id)))
             .collect();
         if found.len() > MAX_FINDINGS {
-            found.sort_by(|(id, one), (other_id, other)| {
-                other.severity.total_cmp(&one.severity).then_with(|| other.last.cmp(&one.last)).then_with(|| id.cmp(other_id))
+            found.sort_by(|one, other| {
+                other.score.total_cmp(&one.score).then_with(|| other.time.cmp(&one.time)).then_with(|| one.evidence.cmp(&other.evidence))
             });
             found.truncate(MAX_FINDINGS);
         }
-        found.into_iter().filter_map(|(id, latest)| Input::of_finding(&latest.finding(id))).collect()
+        found
     }
 
     /// Entities that findings name.

@@ -20,8 +20,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     actors,
     commit::Commit,
+    lease::Work,
     maintenance::Maintenance,
     rows::{self, Parameters},
+    store::{StoreError, sql::SqlStore},
 };
 
 /// Days that can be asked for at once.
@@ -37,11 +39,12 @@ pub(crate) struct Administration {
     lake: Arc<Lake>,
     commit: Commit,
     maintenance: Arc<Maintenance>,
+    store: Arc<SqlStore>,
 }
 
 impl Administration {
-    pub(crate) fn new(lake: Arc<Lake>, commit: Commit, maintenance: Arc<Maintenance>) -> Self {
-        Self { lake, commit, maintenance }
+    pub(crate) fn new(lake: Arc<Lake>, commit: Commit, maintenance: Arc<Maintenance>, store: Arc<SqlStore>) -> Self {
+        Self { lake, commit, maintenance, store }
     }
 }
 
@@ -85,13 +88,19 @@ impl GraphAdministrationService for Administration {
         let caller = Caller::of(&request)?;
         caller.require_issuer(&["membership"])?;
         let arn = caller.require_graph(&request.get_ref().graph_arn)?;
-        let excluded = self.maintenance.exclude(&arn).await.map_err(|error| {
-            tracing::warn!(error = %Chain(&error), graph = %arn, "the lease of a graph cannot be taken");
+        let unavailable = |error: StoreError| {
+            tracing::warn!(error = %Chain(&error), graph = %arn, "the store of leases does not answer");
             status::unavailable("the store of leases")
-        })?;
-        let lease = excluded.ok_or_else(|| status::unavailable("the graph's maintenance"))?;
-        let removed = lease.during(self.commit.remove(&arn)).await;
-        lease.release().await;
+        };
+        let exclude = |work| self.maintenance.exclude(&arn, work);
+        let maintenance = exclude(Work::Maintenance).await.map_err(unavailable)?.ok_or_else(|| status::unavailable("the graph's maintenance"))?;
+        let sweep = exclude(Work::Sweep).await.map_err(unavailable)?.ok_or_else(|| status::unavailable("the graph's sweep"))?;
+        let removed = maintenance.during(sweep.during(self.commit.remove(&arn))).await.flatten();
+        if matches!(removed, Some(Ok(()))) {
+            self.store.remove_graph(&arn).await.map_err(unavailable)?;
+        }
+        sweep.release().await;
+        maintenance.release().await;
         removed.ok_or_else(|| status::unavailable("the store of leases"))?.map_err(rows::failure)?;
         tracing::info!(graph = %arn, "removed the data of a graph");
         Ok(Response::new(DeleteGraphDataResponse {}))

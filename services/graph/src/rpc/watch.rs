@@ -61,6 +61,7 @@ type Fact = (String, String, Vec<String>, Option<(i64, i32)>);
 #[derive(PartialEq, Eq)]
 struct Face {
     level: String,
+    criticality: String,
     facts: BTreeSet<Fact>,
 }
 
@@ -68,7 +69,7 @@ impl Face {
     fn of(risk: &proto::Risk) -> Self {
         let time = |part: &proto::RiskPart| part.time.as_ref().map(|time| (time.seconds, time.nanos));
         let fact = |part: &proto::RiskPart| (part.source.clone(), part.description.clone(), part.evidence.clone(), time(part));
-        Self { level: risk.level.clone(), facts: risk.parts.iter().map(fact).collect() }
+        Self { level: risk.level.clone(), criticality: risk.criticality.clone(), facts: risk.parts.iter().map(fact).collect() }
     }
 }
 

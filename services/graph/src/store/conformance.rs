@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use gumshoe_model::Timestamp;
+use gumshoe_behavior::Criticality;
+use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{Store as _, StoreError, sql::SqlStore};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
 use crate::config;
 
 struct Fixture {
@@ -51,6 +52,11 @@ conforms! {
     a_lease_is_kept_while_it_is_renewed,
     a_dead_holder_loses_its_lease_and_cannot_take_it_back,
     only_the_holder_gives_a_lease_back,
+    a_checkpoint_is_replaced_only_by_who_knows_it,
+    rules_are_each_graphs_own,
+    of_changes_made_at_once_one_wins,
+    a_watchlist_has_a_version_and_forgets_what_has_expired,
+    changes_of_a_watchlist_at_once_all_count,
     migration_is_repeatable_and_checked,
 }
 
@@ -101,10 +107,125 @@ async fn only_the_holder_gives_a_lease_back(fixture: Fixture) {
     assert!(store.take("a", "y", later(1), later(60)).await.unwrap());
 }
 
+fn graph(number: u8) -> GraphArn {
+    format!("arn:aws:detective:us-east-1:111122223333:graph:{number:032x}").parse().unwrap()
+}
+
+fn rule(id: &str, document: &str, time: Timestamp) -> StoredRule {
+    StoredRule {
+        id: id.to_owned(),
+        document: document.to_owned(),
+        author: "arn:aws:iam::111122223333:user/ann".to_owned(),
+        create_time: time,
+        update_time: time,
+    }
+}
+
+async fn rules_are_each_graphs_own(fixture: Fixture) {
+    let (store, one, other) = (fixture.store, graph(1), graph(2));
+    assert_eq!((store.rule_revision(&one).await.unwrap(), store.rules(&one).await.unwrap()), (0, (0, Vec::new())));
+    assert!(store.put_rule(&one, 0, &rule("b", "first", NOW)).await.unwrap());
+    assert!(store.put_rule(&one, 1, &rule("a", "x", NOW)).await.unwrap());
+    assert!(store.put_rule(&one, 2, &rule("b", "second", later(1))).await.unwrap());
+    assert!(store.put_rule(&other, 0, &rule("b", "theirs", NOW)).await.unwrap());
+    let written = StoredRule { create_time: NOW, ..rule("b", "second", later(1)) };
+    assert_eq!(store.rules(&one).await.unwrap(), (3, vec![rule("a", "x", NOW), written.clone()]));
+    assert!(store.delete_rule(&one, 3, "a").await.unwrap());
+    assert_eq!(store.rules(&one).await.unwrap(), (4, vec![written]));
+    assert_eq!(store.rules(&other).await.unwrap(), (1, vec![rule("b", "theirs", NOW)]));
+    store.delete_rules(&one).await.unwrap();
+    assert_eq!(store.rules(&one).await.unwrap(), (0, Vec::new()));
+    assert_eq!(store.rules(&other).await.unwrap().1.len(), 1);
+}
+
+async fn of_changes_made_at_once_one_wins(fixture: Fixture) {
+    for revision in [0, 1] {
+        let tries = (0..8).map(|number| {
+            let store = Arc::clone(&fixture.store);
+            tokio::spawn(async move { store.put_rule(&graph(1), revision, &rule(&format!("r-{revision}-{number}"), "x", NOW)).await.unwrap() })
+        });
+        let written = futures::future::join_all(tries).await.into_iter().filter(|written| *written.as_ref().unwrap()).count();
+        assert_eq!((written, fixture.store.rule_revision(&graph(1)).await.unwrap()), (1, revision + 1));
+    }
+    assert!(!fixture.store.put_rule(&graph(1), 0, &rule("late", "x", NOW)).await.unwrap());
+    assert!(!fixture.store.delete_rule(&graph(1), 1, "r-0-0").await.unwrap());
+    assert_eq!(fixture.store.rules(&graph(1)).await.unwrap().1.len(), 2);
+    assert!(!fixture.store.put_rule(&graph(2), 1, &rule("early", "x", NOW)).await.unwrap(), "a graph without rules is at 0");
+    assert_eq!(fixture.store.rules(&graph(2)).await.unwrap(), (0, Vec::new()));
+}
+
+async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {
+    let store = fixture.store;
+    let graph = |id: char| format!("arn:aws:detective:us-east-1:111122223333:graph:{}", id.to_string().repeat(32)).parse().unwrap();
+    let (one, other) = (graph('1'), graph('2'));
+    let at = |run: i64, next_hour: i64| Checkpoint { run, next_hour, state: format!("state-{next_hour}"), peers: String::new() };
+    assert_eq!(store.checkpoint(&one).await.unwrap(), None);
+    assert!(store.save_checkpoint(&one, None, &at(0, 7)).await.unwrap());
+    assert!(!store.save_checkpoint(&one, None, &at(0, 8)).await.unwrap(), "it is there by now");
+    assert_eq!(store.checkpoint(&one).await.unwrap(), Some(at(0, 7)));
+    assert!(store.save_checkpoint(&one, Some(&at(0, 7)), &at(0, 9)).await.unwrap());
+    assert!(!store.save_checkpoint(&one, Some(&at(0, 7)), &at(0, 8)).await.unwrap());
+    assert!(store.save_checkpoint(&one, Some(&at(0, 9)), &at(1, 3)).await.unwrap(), "begun anew");
+    assert!(!store.save_checkpoint(&one, Some(&at(0, 9)), &at(0, 10)).await.unwrap());
+    assert_eq!(store.checkpoint(&one).await.unwrap(), Some(at(1, 3)));
+    assert_eq!(store.checkpoint(&other).await.unwrap(), None);
+    store.remove_graph(&one).await.unwrap();
+    assert_eq!(store.checkpoint(&one).await.unwrap(), None);
+}
+
+fn entry(id: &str, create_time: Timestamp, expire_time: Option<Timestamp>) -> Entry {
+    let (pattern, note, author) = (format!("user:{id}*"), "because".to_owned(), "arn:aws:iam::111122223333:user/analyst".to_owned());
+    Entry { id: id.to_owned(), pattern, criticality: Criticality::High, note, author, create_time, expire_time }
+}
+
+async fn a_watchlist_has_a_version_and_forgets_what_has_expired(fixture: Fixture) {
+    let store = fixture.store;
+    let graph = |id: char| format!("arn:aws:detective:us-east-1:111122223333:graph:{}", id.to_string().repeat(32)).parse().unwrap();
+    let (one, other) = (graph('1'), graph('2'));
+    assert_eq!(store.watchlist(&one).await.unwrap(), (0, Vec::new()));
+    let (first, brief) = (entry("first", NOW, None), entry("brief", later(1), Some(later(10))));
+    for entry in [&first, &brief] {
+        assert!(store.create_watchlist_entry(&one, entry).await.unwrap());
+    }
+    let (version, entries) = store.watchlist(&one).await.unwrap();
+    assert_eq!(entries, [brief, first.clone()], "the latest first");
+    let last = entry("last", later(10), None);
+    assert!(store.create_watchlist_entry(&one, &last).await.unwrap());
+    assert!(store.watchlist_version(&one).await.unwrap() > version);
+    assert_eq!(store.watchlist(&one).await.unwrap().1, [last, first]);
+    assert!(!store.delete_watchlist_entry(&one, "brief").await.unwrap(), "it is gone");
+    assert!(!store.delete_watchlist_entry(&other, "first").await.unwrap(), "it is another's");
+    let version = store.watchlist_version(&one).await.unwrap();
+    assert!(store.delete_watchlist_entry(&one, "first").await.unwrap());
+    assert!(store.watchlist_version(&one).await.unwrap() > version);
+    assert_eq!(store.watchlist_version(&other).await.unwrap(), 0);
+    store.remove_graph(&one).await.unwrap();
+    assert_eq!(store.watchlist(&one).await.unwrap(), (0, Vec::new()));
+}
+
+async fn changes_of_a_watchlist_at_once_all_count(fixture: Fixture) {
+    let graph: gumshoe_model::GraphArn = "arn:aws:detective:us-east-1:111122223333:graph:0123456789abcdef0123456789abcdef".parse().unwrap();
+    let changes = (0..16).map(|number| {
+        let (store, graph) = (Arc::clone(&fixture.store), graph.clone());
+        tokio::spawn(async move {
+            let entry = entry(&number.to_string(), NOW, None);
+            assert!(store.create_watchlist_entry(&graph, &entry).await.unwrap());
+            if number % 2 == 0 {
+                assert!(store.delete_watchlist_entry(&graph, &entry.id).await.unwrap());
+            }
+        })
+    });
+    for change in futures::future::join_all(changes).await {
+        change.unwrap();
+    }
+    let (version, entries) = fixture.store.watchlist(&graph).await.unwrap();
+    assert_eq!((version, entries.len()), (24, 8));
+}
+
 async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     SqlStore::migrate(&fixture.config).await.unwrap();
     SqlStore::open(&fixture.config).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let empty = config::Store::new(Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("empty.db").display())).unwrap());
-    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 1, found: 0 })));
+    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 4, found: 0 })));
 }

@@ -6,9 +6,11 @@ use std::{
 };
 
 use gumshoe_api::graph::v1::{
-    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_administration_service_client::GraphAdministrationServiceClient,
-    graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
+    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, behavior_service_client::BehaviorServiceClient,
+    graph_administration_service_client::GraphAdministrationServiceClient, graph_service_client::GraphServiceClient,
+    graph_writer_service_client::GraphWriterServiceClient, rule_service_client::RuleServiceClient,
 };
+use gumshoe_detections::RuleSet;
 use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
 use gumshoe_records::{Options, Sink, Stop, events::EventsWriter};
@@ -118,11 +120,16 @@ struct Collect<'a> {
     events: Vec<Parsed>,
     letters: Vec<DeadLetterRecord>,
     source_object: &'a str,
+    rules: Option<&'a RuleSet>,
 }
 
 impl Sink for Collect<'_> {
     fn event(&mut self, event: &Event<'_>) -> Result<(), Stop> {
-        self.file.push(event, self.source_object).unwrap();
+        let mut marks = String::new();
+        if let Some(rules) = self.rules {
+            rules.mark(event, &mut marks);
+        }
+        self.file.push_marked(event, &marks, self.source_object).unwrap();
         self.events.push(Parsed::new(event, self.source_object));
         Ok(())
     }
@@ -149,6 +156,8 @@ pub(crate) struct Fixture {
     server: JoinHandle<Result<(), gumshoe_graph::Error>>,
     /// Records in the graph, duplicates left out.
     pub(crate) events: Mutex<Vec<Parsed>>,
+    /// What marks them, as ingest does; by default nothing.
+    pub(crate) rules: Option<Arc<RuleSet>>,
 }
 
 impl Fixture {
@@ -183,6 +192,9 @@ impl Fixture {
         config.server.drain_seconds = 0;
         // Tests of maintenance switch it on.
         config.maintenance.enabled = false;
+        config.sweep.enabled = false;
+        // A sweep of weeks takes its time.
+        config.server.timeout_seconds = 600;
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
         let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
@@ -227,7 +239,14 @@ impl Fixture {
             shutdown,
             server,
             events: Mutex::default(),
+            rules: None,
         }
+    }
+
+    /// A client for the detection rules of a graph.
+    pub(crate) fn rule_service(&self, graph: &GraphArn) -> RuleServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:ListRules").with_graph(graph.clone());
+        RuleServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
     }
 
     /// A client whose token is for another graph, or for none.
@@ -238,6 +257,28 @@ impl Fixture {
             None => caller,
         };
         GraphServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// What is asked about behaviour.
+    pub(crate) fn behavior(&self) -> BehaviorServiceClient<InterceptedService<Channel, Signing>> {
+        self.behavior_of(Some(self.arn.clone()))
+    }
+
+    /// The same with a token for another graph, or for none.
+    pub(crate) fn behavior_of(&self, graph: Option<GraphArn>) -> BehaviorServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:SweepGraph");
+        let caller = match graph {
+            Some(graph) => caller.with_graph(graph),
+            None => caller,
+        };
+        BehaviorServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// As after a crash of the sweep: what it committed is there, how far it was is not known.
+    pub(crate) async fn forget_checkpoint(&self) {
+        let store = gumshoe_graph::store::sql::SqlStore::open(&self.config.store).await.unwrap();
+        store.remove_graph(&self.arn).await.unwrap();
+        store.close().await;
     }
 
     /// The same asked by the gateway, which may not.
@@ -293,7 +334,7 @@ impl Fixture {
 
     /// The request that commits an object, and what is in it.
     pub(crate) fn batch(&self, batch_id: &str, source_object: &str, text: &str) -> (CommitBatchRequest, Vec<Parsed>) {
-        let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object };
+        let mut sink = Collect { file: EventsWriter::new(batch_id), events: Vec::new(), letters: Vec::new(), source_object, rules: self.rules.as_deref() };
         gumshoe_records::read(text.as_bytes(), &Options::default(), &mut sink).unwrap();
         let request = CommitBatchRequest {
             graph_arn: self.arn(),

@@ -181,7 +181,7 @@ async fn redis(url: &str) -> redis::aio::MultiplexedConnection {
 }
 
 async fn keys(url: &str) -> Vec<String> {
-    redis::cmd("KEYS").arg("gumshoe:v1:*:hot:risk:1:*").query_async(&mut redis(url).await).await.unwrap()
+    redis::cmd("KEYS").arg("gumshoe:v1:*:hot:risk:2:*").query_async(&mut redis(url).await).await.unwrap()
 }
 
 /// Waits for what is written in the background.
@@ -223,7 +223,7 @@ async fn redis_may_be_flushed_restarted_slow_or_spoilt() {
     commit(4).await;
     right("at first").await;
     until("every entity is kept", async || keys(&url).await.len() == entities.len()).await;
-    assert!(keys(&url).await.iter().all(|key| key.starts_with(&format!("gumshoe:v1:{{{}}}:hot:risk:1:", fixture.arn.id()))), "on one slot");
+    assert!(keys(&url).await.iter().all(|key| key.starts_with(&format!("gumshoe:v1:{{{}}}:hot:risk:2:", fixture.arn.id()))), "on one slot");
     commit(4).await;
     right("written through").await;
 

@@ -3,6 +3,7 @@
 
 mod access;
 mod administration;
+mod behavior;
 mod cache;
 mod chain;
 mod events;
@@ -18,6 +19,7 @@ mod recount;
 mod refuse;
 mod replicas;
 mod risk;
+mod rules;
 mod search;
 mod statistics;
 mod watch;

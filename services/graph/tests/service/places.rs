@@ -83,7 +83,7 @@ fn database(record: impl Fn(&(&str, u32, &str), &mut Vec<u8>)) -> Vec<u8> {
     file
 }
 
-fn databases(folder: &Path) -> (PathBuf, PathBuf) {
+pub(crate) fn databases(folder: &Path) -> (PathBuf, PathBuf) {
     let (country, asn) = (folder.join("country.mmdb"), folder.join("asn.mmdb"));
     let countries = database(|(country, _, _), to| {
         to.push(0b1110_0000 | 1);

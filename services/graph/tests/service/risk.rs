@@ -2,7 +2,7 @@
 
 use gumshoe_api::{
     convert::time_to_proto,
-    graph::v1::{BatchGetRiskRequest, GetRiskRequest, Risk},
+    graph::v1::{BatchGetRiskRequest, GetEntityProfileRequest, GetRiskRequest, Risk},
 };
 use gumshoe_model::Timestamp;
 use tonic::Code;
@@ -94,6 +94,23 @@ async fn findings_newness_and_failures_make_the_published_score() {
 }
 
 #[tokio::test]
+async fn a_resource_that_was_never_touched_is_a_fact() {
+    let fixture = Fixture::start().await;
+    let touch = |id: &str, time: &str, bucket: &str| {
+        let request = serde_json::json!({ "bucketName": bucket });
+        Call { operation: "GetBucketAcl", request, ..Call::new(id, time, Who::User("alice")) }.json()
+    };
+    let mut calls = quiet();
+    calls.push(touch("known", "2024-06-10T08:00:00Z", "alpha"));
+    calls.extend([touch("again", "2024-06-30T20:00:00Z", "alpha"), touch("new", "2024-06-30T20:30:00Z", "vault")]);
+    fixture.commit_calls("calls", &calls).await;
+    let found = risk(&fixture, &format!("user:{}", user_arn("alice")), NOW).await;
+    let parts: Vec<_> = found.parts.iter().map(|part| (part.source.as_str(), part.description.as_str())).collect();
+    assert_eq!(parts, [("new_resource", "new resource vault")]);
+    fixture.stop().await;
+}
+
+#[tokio::test]
 async fn training_says_so_and_counts_nothing_without_a_baseline() {
     let fixture = Fixture::start().await;
     fixture.commit_calls("b", &[Call::new("1", "2024-06-30T20:00:00Z", Who::User("alice")).json()]).await;
@@ -138,4 +155,25 @@ async fn refuses_wrong_fields() {
     let status = fixture.reader.clone().batch_get_risk(BatchGetRiskRequest { graph_arn: fixture.arn(), entities, time: None }).await.unwrap_err();
     refused(&status, Code::InvalidArgument, "INVALID_FIELD", &["entities[1].type"]);
     fixture.stop().await;
+}
+
+#[tokio::test]
+async fn who_has_a_new_user_agent_for_every_call_is_marked_for_it() {
+    let fixture = Fixture::start().await;
+    fixture.commit_calls("quiet", &quiet()).await;
+    let calls: Vec<_> = (0..20_500)
+        .map(|number| Call { user_agent: format!("agent/{number}"), ..Call::new(format!("c{number}"), "2024-06-30T20:30:00Z", Who::User("alice")) }.json())
+        .collect();
+    fixture.commit_calls("many", &calls).await;
+    let alice = format!("user:{}", user_arn("alice"));
+    let found = risk(&fixture, &alice, NOW).await;
+    assert_eq!(found.cardinality_capped, ["new_user_agent"]);
+    assert!(found.parts.iter().all(|part| part.source != "new_user_agent"), "{found:?}");
+
+    let scope = gumshoe_api::common::v1::TimeRange { start_time: Some(time_to_proto(time("2024-06-30T00:00:00Z"))), end_time: Some(time_to_proto(time(NOW))) };
+    let request = GetEntityProfileRequest { graph_arn: fixture.arn(), entity: entity(&alice), scope: Some(scope), list_size: 10 };
+    let profile = fixture.reader.clone().get_entity_profile(request).await.unwrap().into_inner().profile.unwrap();
+    let agents = profile.user_agents.unwrap();
+    assert_eq!((agents.items.len(), agents.total, agents.total_new, agents.cardinality_capped), (10, 20_500, 20_500, true));
+    assert!(!profile.operations.unwrap().cardinality_capped);
 }

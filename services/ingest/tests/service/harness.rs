@@ -11,9 +11,10 @@ use std::{
     time::Duration,
 };
 
+use futures::stream;
 use gumshoe_api::{
     graph::v1::{
-        CommitBatchRequest, CommitBatchResponse,
+        CommitBatchRequest, CommitBatchResponse, GetRuleDocumentsRequest, GetRuleDocumentsResponse, RuleDocument,
         graph_writer_service_server::{GraphWriterService, GraphWriterServiceServer},
     },
     ingest::v1::{
@@ -57,6 +58,8 @@ pub struct Commit {
     pub batch_id: String,
     pub source_object: String,
     pub ids: Vec<String>,
+    /// Rules of each event.
+    pub marks: Vec<String>,
     pub dead_letters: Vec<(u64, String)>,
     pub repeated: bool,
 }
@@ -70,6 +73,8 @@ pub struct GraphState {
     pub failures: VecDeque<Code>,
     /// Source objects that are refused with FAILED_PRECONDITION.
     pub refused: HashSet<String>,
+    /// Version and documents; without, the call is refused.
+    pub rules: Option<(String, Vec<RuleDocument>)>,
     pub calls: usize,
     open: usize,
     pub most_open: usize,
@@ -154,7 +159,7 @@ impl GraphWriterService for FakeGraph {
             return Err(Status::failed_precondition("as told"));
         }
         let key = (request.graph_arn.clone(), request.batch_id.clone());
-        let mut ids = Vec::new();
+        let (mut ids, mut marks) = (Vec::new(), Vec::new());
         if !request.events.is_empty() {
             let received = Received::new(request.events).unwrap();
             let rows = received.events.rows().unwrap();
@@ -162,6 +167,7 @@ impl GraphWriterService for FakeGraph {
             let identity =
                 |row| if rows.has_own_id(row) { rows.id(row).to_owned() } else { format!("{}@{}", request.source_object, rows.offset.get(row).unwrap()) };
             ids.extend((0..rows.len()).map(identity));
+            marks.extend((0..rows.len()).map(|row| rows.rules.get(row).to_owned()));
         }
         let dead_letters: Vec<_> = request.dead_letters.into_iter().map(|letter| (letter.offset, letter.reason)).collect();
         let remembered = state.answers.get(&key).copied();
@@ -170,6 +176,7 @@ impl GraphWriterService for FakeGraph {
             batch_id: key.1.clone(),
             source_object: request.source_object,
             ids: ids.clone(),
+            marks,
             dead_letters: dead_letters.clone(),
             repeated: remembered.is_some(),
         });
@@ -183,6 +190,22 @@ impl GraphWriterService for FakeGraph {
             CommitBatchResponse { events, duplicates: count - events, dead_letters: u64::try_from(dead_letters.len()).unwrap(), already_committed: false };
         state.answers.insert(key, answer);
         Ok(Response::new(answer))
+    }
+
+    type GetRuleDocumentsStream = stream::Iter<std::vec::IntoIter<Result<GetRuleDocumentsResponse, Status>>>;
+
+    async fn get_rule_documents(&self, request: Request<GetRuleDocumentsRequest>) -> Result<Response<Self::GetRuleDocumentsStream>, Status> {
+        let caller = Caller::of(&request)?.clone();
+        caller.require_issuer(&["ingest"])?;
+        let request = request.into_inner();
+        caller.require_graph(&request.graph_arn)?;
+        let (version, documents) = self.state().rules.clone().ok_or_else(|| Status::unavailable("as told"))?;
+        // One message each, as large sets come.
+        let mut messages = vec![GetRuleDocumentsResponse { version: version.clone(), documents: Vec::new() }];
+        if version != request.version {
+            messages.extend(documents.into_iter().map(|document| GetRuleDocumentsResponse { version: version.clone(), documents: vec![document] }));
+        }
+        Ok(Response::new(stream::iter(messages.into_iter().map(Ok).collect::<Vec<_>>())))
     }
 }
 

@@ -12,6 +12,13 @@ fn new_in(habits: &Habits, values: impl Fn(&Habits) -> &[Seen]) -> impl Iterator
     values(habits).iter().filter(move |seen| trained && seen.new)
 }
 
+/// Whether it must be known what was new for the account.
+#[must_use]
+pub fn asks_for_account(habits: &Habits) -> bool {
+    let lists = [&habits.countries, &habits.networks, &habits.user_agents];
+    !habits.in_training() && lists.into_iter().flatten().any(|seen| seen.new)
+}
+
 /// Whether the account saw the value in the scope time for the first time too. What its profile does not list is taken
 /// for known.
 fn new_for_account(account: &[Seen], value: &str) -> bool {

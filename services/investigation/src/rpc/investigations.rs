@@ -1,7 +1,8 @@
 //! The RPCs of investigations and their indicators.
 
 use gumshoe_api::{
-    convert::{entity_type_to_proto, time_from_proto, time_to_proto, window_from_proto, window_to_proto},
+    common::v1::EntityKey,
+    convert::{entity_from_proto, entity_to_proto, entity_type_to_proto, time_from_proto, time_to_proto, window_from_proto, window_to_proto},
     investigation::v1 as api,
 };
 use gumshoe_model::{GraphArn, Severity, Timestamp};
@@ -12,9 +13,11 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{Investigation, page_size, parsed, request_id};
 use crate::{
     error::Refusal,
-    indicator::Kind,
-    investigation::{self, InvestigationId, NewInvestigation, State, Status, Subject},
-    store::{Cursor, Field, Filter, Order},
+    indicator::{Attributed, Kind},
+    investigation::{self, Explained, InvestigationId, NewInvestigation, State, Status, Subject, Target},
+    principals,
+    severity::{Assessed, Reason},
+    store::{Cursor, Field, Filter, Order, StoreError},
 };
 
 const MAX_PAGE: u32 = 100;
@@ -28,16 +31,25 @@ impl Investigation {
     ) -> Result<api::StartInvestigationResponse, Refusal> {
         let now = self.clock.now();
         let scope = window_from_proto("scope", message.scope.as_ref())?.ok_or_else(|| Refusal::field("scope", "is required"))?;
-        let started = NewInvestigation { subject: parsed("entity_arn", &message.entity_arn)?, scope, principal, request: request_id(&message.request_id)? };
+        let started = NewInvestigation { target: target(message)?, scope, principal, request: request_id(&message.request_id)? };
         investigation::check_scope(scope, now).map_err(|reason| Refusal::field("scope", reason))?;
+        if let Target::Finding(id) = &started.target {
+            let finding = self.graphs.open(graph).finding(id).await?.ok_or(Refusal::Store(StoreError::NotFound("finding")))?;
+            principals::time_of(&finding, scope).ok_or_else(|| Refusal::field("scope", "the finding was not active in it"))?;
+        }
         let id = self.store.start_investigation(graph, &started, now, self.running_limit).await?;
         self.started.notify_one();
         Ok(api::StartInvestigationResponse { investigation_id: id.to_string() })
     }
 
     pub(super) async fn get(&self, graph: &GraphArn, message: &api::GetInvestigationRequest) -> Result<api::GetInvestigationResponse, Refusal> {
-        let found = self.store.investigation(graph, &parsed("investigation_id", &message.investigation_id)?).await?;
-        Ok(api::GetInvestigationResponse { investigation: Some(to_proto(graph, &found)) })
+        let Explained { investigation, report } = self.store.investigation(graph, &parsed("investigation_id", &message.investigation_id)?).await?;
+        Ok(api::GetInvestigationResponse {
+            investigation: Some(to_proto(graph, &investigation)),
+            points: report.whole.points,
+            reasons: report.whole.reasons.iter().map(reason).collect(),
+            principals: report.principals.iter().map(principal).collect(),
+        })
     }
 
     pub(super) async fn list(&self, graph: &GraphArn, mut message: api::ListInvestigationsRequest) -> Result<api::ListInvestigationsResponse, Refusal> {
@@ -72,7 +84,7 @@ impl Investigation {
         let found = self.store.list_indicators(graph, &id, kind, after, size + 1).await?;
         let found = found.into_iter().map(|(place, indicator)| (indicator, place)).collect();
         let (indicators, next_page_token) = page(found, size, &self.page_tokens, &scope)?;
-        Ok(api::ListIndicatorsResponse { indicators: indicators.iter().map(crate::indicator::Indicator::to_proto).collect(), next_page_token })
+        Ok(api::ListIndicatorsResponse { indicators: indicators.iter().map(Attributed::to_proto).collect(), next_page_token })
     }
 }
 
@@ -105,15 +117,35 @@ fn filter(message: &api::ListInvestigationsRequest) -> Result<Filter, Refusal> {
     let time = |field: &str, time: Option<&prost_types::Timestamp>| -> Result<Option<Timestamp>, Refusal> {
         Ok(time.map(|time| time_from_proto(field, time)).transpose()?)
     };
-    let subject: Option<Subject> = Some(message.entity_arn.as_str()).filter(|arn| !arn.is_empty()).map(|arn| parsed("entity_arn", arn)).transpose()?;
+    let target = match (message.entity_arn.as_str(), &message.entity) {
+        ("", None) => None,
+        ("", Some(entity)) => Some(of_entity(entity)?),
+        (arn, None) => Some(parsed::<Subject>("entity_arn", arn)?.into()),
+        _ => return Err(Refusal::field("entity", "must not be given together with `entity_arn`")),
+    };
     Ok(Filter {
         severity: optional("severity", message.severity, severity_from_proto)?,
         status: optional("status", message.status, Status::from_proto)?,
         state: optional("state", message.state, State::from_proto)?,
-        entity_arn: subject.map(|subject| subject.arn().to_owned()),
+        target,
         from: time("start_time", message.start_time.as_ref())?,
         to: time("end_time", message.end_time.as_ref())?,
     })
+}
+
+/// What is to be investigated.
+fn target(message: &api::StartInvestigationRequest) -> Result<Target, Refusal> {
+    match (message.entity_arn.as_str(), &message.entity, message.whole_graph) {
+        // Amazon's API has this one alone.
+        (arn, None, false) => Ok(parsed::<Subject>("entity_arn", arn)?.into()),
+        ("", Some(entity), false) => of_entity(entity),
+        ("", None, true) => Ok(Target::Graph),
+        _ => Err(Refusal::field("entity", "only one of `entity_arn`, `entity` and `whole_graph` may be given")),
+    }
+}
+
+fn of_entity(entity: &EntityKey) -> Result<Target, Refusal> {
+    Target::of(entity_from_proto("entity", Some(entity))?).map_err(|error| Refusal::field("entity", error.reason))
 }
 
 fn order(message: &api::ListInvestigationsRequest) -> Result<Order, Refusal> {
@@ -143,16 +175,38 @@ fn severity_to_proto(severity: Severity) -> api::InvestigationSeverity {
 }
 
 fn to_proto(graph: &GraphArn, found: &investigation::Investigation) -> api::Investigation {
+    let entity = found.target.entity();
     api::Investigation {
         id: found.id.to_string(),
         graph_arn: graph.to_string(),
-        entity_arn: found.subject.arn().to_owned(),
-        entity_type: entity_type_to_proto(found.subject.kind()),
+        entity_arn: match &entity {
+            Some(entity) => Some(entity.id.clone()).filter(|id| id.starts_with("arn:")).unwrap_or_default(),
+            None => graph.to_string(),
+        },
+        entity_type: entity.as_ref().map_or(0, |entity| entity_type_to_proto(entity.kind)),
         scope: Some(window_to_proto(found.scope)),
         status: found.status.to_proto().into(),
         severity: found.severity.map_or(api::InvestigationSeverity::Unspecified, severity_to_proto).into(),
         state: found.state.to_proto().into(),
         create_time: Some(time_to_proto(found.create_time)),
+        entity: entity.as_ref().map(entity_to_proto),
+        principals_done: found.progress.done,
+        principals_total: found.progress.total,
+        principals_left_out: found.progress.left_out,
+    }
+}
+
+fn reason(reason: &Reason) -> api::SeverityReason {
+    api::SeverityReason { points: reason.points, description: reason.text.clone(), r#type: reason.kind.map_or(0, |kind| kind.to_proto().into()) }
+}
+
+fn principal(assessed: &Assessed) -> api::InvestigatedPrincipal {
+    let Assessed { principal, assessment } = assessed;
+    api::InvestigatedPrincipal {
+        entity: principal.parse().ok().as_ref().map(entity_to_proto),
+        severity: severity_to_proto(assessment.severity()).into(),
+        points: assessment.points,
+        reasons: assessment.reasons.iter().map(reason).collect(),
     }
 }
 

@@ -30,7 +30,8 @@ const SCHEMA: Schema = Schema {
         ("add verdict delivery", include_str!("../../migrations/0006_add_verdict_delivery.sql")),
         ("create outbox", include_str!("../../migrations/0007_create_outbox.sql")),
         ("create suppressions", include_str!("../../migrations/0008_create_suppressions.sql")),
-        ("create finding groups", include_str!("../../migrations/0009_create_finding_groups.sql")),
+        ("add investigation principals", include_str!("../../migrations/0009_add_investigation_principals.sql")),
+        ("create finding groups", include_str!("../../migrations/0010_create_finding_groups.sql")),
     ],
 };
 

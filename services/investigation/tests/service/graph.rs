@@ -8,7 +8,7 @@ use std::{
 
 use futures::Stream;
 use gumshoe_api::{
-    common::v1::{EntityKey, EntityType, TimeRange},
+    common::v1::{EntityKey, EntityType, Relation, TimeRange},
     convert::{time_from_proto, time_to_proto, window_from_proto},
     graph::v1::{
         self as proto, Activity, ActivityList, EntityProfile, Event, FindingSummary, Measures, Neighbor, Place,
@@ -28,8 +28,6 @@ use url::Url;
 pub struct Told {
     /// Profiles by entity id, whatever the scope.
     pub profiles: HashMap<String, EntityProfile>,
-    /// The profile of the time before [`Self::before_from`], by entity id.
-    pub before: HashMap<String, EntityProfile>,
     /// Records, of whomever; latest first.
     pub events: Vec<Event>,
     /// Findings, in order.
@@ -40,22 +38,27 @@ pub struct Told {
     pub versions: HashMap<String, u64>,
     /// With how many principals and machines entities have to do, by id.
     pub actors: HashMap<String, u64>,
-    /// Addresses by finding.
-    pub addresses: HashMap<String, String>,
+    /// What other entities are tied to, by their id, as a search for neighbours of one relation and direction gives it.
+    pub neighbors: HashMap<(String, Relation, proto::Direction), Vec<EntityKey>>,
+    /// What a search finds, of the types asked for.
+    pub known: Vec<proto::EntitySummary>,
+    /// Risks by entity id.
+    pub risks: HashMap<String, f64>,
     /// What calls are answered with instead.
     pub failure: Option<Status>,
     /// Calls so far.
     pub calls: usize,
     /// The scopes that profiles were asked for.
     pub scopes: Vec<(String, TimeRange)>,
-    /// Whether each listing of records wanted their text, by operation.
-    pub records: HashMap<String, bool>,
+    /// The rules that listings of records were asked for.
+    pub asked_rules: Vec<String>,
 }
 
 #[derive(Clone)]
 pub struct FakeGraph {
     told: Arc<Mutex<Told>>,
     stalled: Arc<watch::Sender<bool>>,
+    profiles_stalled: Arc<watch::Sender<bool>>,
     running: Arc<Mutex<Option<JoinHandle<()>>>>,
     issuers: std::path::PathBuf,
     pub url: Url,
@@ -65,7 +68,8 @@ impl FakeGraph {
     pub async fn start(keys: &Keys) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let url = Url::parse(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
-        let fake = Self { told: Arc::default(), stalled: Arc::new(watch::Sender::new(false)), running: Arc::default(), issuers: keys.issuers(), url };
+        let fake =
+            Self { told: Arc::default(), stalled: Arc::default(), profiles_stalled: Arc::default(), running: Arc::default(), issuers: keys.issuers(), url };
         fake.serve(listener);
         fake
     }
@@ -98,6 +102,11 @@ impl FakeGraph {
     /// Whether calls wait.
     pub fn stall(&self, stalled: bool) {
         self.stalled.send_replace(stalled);
+    }
+
+    /// Whether calls for profiles wait.
+    pub fn stall_profiles(&self, stalled: bool) {
+        self.profiles_stalled.send_replace(stalled);
     }
 
     /// Waits, fails, or lets a call through.
@@ -209,11 +218,10 @@ impl GraphAdministrationService for FakeGraph {
 impl GraphService for FakeGraph {
     async fn get_entity_profile(&self, request: Request<proto::GetEntityProfileRequest>) -> Result<Response<proto::GetEntityProfileResponse>, Status> {
         let body = self.admit(request, |body| &body.graph_arn).await?;
+        self.profiles_stalled.subscribe().wait_for(|stalled| !stalled).await.unwrap();
         let (id, scope) = (body.entity.unwrap().id, body.scope.unwrap());
         let mut told = self.told();
-        let asked_before = told.scopes.iter().any(|(known, first)| *known == id && first.start_time == scope.end_time);
-        let profiles = if asked_before { &told.before } else { &told.profiles };
-        let profile = profiles.get(&id).cloned();
+        let profile = told.profiles.get(&id).cloned();
         told.scopes.push((id.clone(), scope));
         let profile = profile.ok_or_else(|| Status::from(gumshoe_runtime::status::not_found("entity", &id)))?;
         Ok(Response::new(proto::GetEntityProfileResponse { profile: Some(profile) }))
@@ -223,10 +231,15 @@ impl GraphService for FakeGraph {
         let body = self.admit(request, |body| &body.graph_arn).await?;
         let filter = body.filter.unwrap();
         let mut told = self.told();
-        told.records.insert(filter.operation.clone(), !body.omit_raw);
+        if !filter.rule_id.is_empty() && body.page_token.is_empty() {
+            told.asked_rules.push(filter.rule_id.clone());
+        }
         let fits = |event: &&Event| {
             let named = |wanted: &str, value: &str| wanted.is_empty() || wanted == value;
-            named(&filter.service, &event.service) && named(&filter.operation, &event.operation) && contains(filter.scope.as_ref(), event.time.as_ref())
+            (filter.rule_id.is_empty() || filter.rule_id == "*" && !event.rules.is_empty())
+                && named(&filter.service, &event.service)
+                && named(&filter.operation, &event.operation)
+                && contains(filter.scope.as_ref(), event.time.as_ref())
         };
         // Pages of two, whatever is asked for.
         let start: usize = body.page_token.parse().unwrap_or_default();
@@ -245,6 +258,7 @@ impl GraphService for FakeGraph {
         told.listings.push(body.clone());
         let fits = |finding: &&FindingSummary| {
             (body.ids.is_empty() || body.ids.contains(&finding.id))
+                && (body.account_id.is_empty() || body.account_id == finding.account_id)
                 && body.entity.as_ref().is_none_or(|entity| finding.entities.contains(entity))
                 && finding.r#type.starts_with(&body.type_prefix)
                 && (body.include_archived || !finding.archived)
@@ -260,15 +274,23 @@ impl GraphService for FakeGraph {
 
     async fn list_neighbors(&self, request: Request<proto::ListNeighborsRequest>) -> Result<Response<proto::ListNeighborsResponse>, Status> {
         let body = self.admit(request, |body| &body.graph_arn).await?;
-        let finding = body.entity.clone().unwrap();
-        assert_eq!((finding.r#type(), body.peer_type()), (EntityType::Finding, EntityType::IpAddress));
-        let neighbor = |id: &String| Neighbor { entity: Some(EntityKey { r#type: EntityType::IpAddress.into(), id: id.clone() }), ..Neighbor::default() };
-        let neighbors = self.told().addresses.get(&finding.id).map(neighbor).into_iter().collect();
+        let tie = (body.entity.clone().unwrap().id, Relation::try_from(body.relations[0]).unwrap(), body.direction());
+        let fits = |peer: &&EntityKey| body.peer_type() == EntityType::Unspecified || peer.r#type() == body.peer_type();
+        let told = self.told();
+        let peers = told.neighbors.get(&tie).into_iter().flatten().filter(fits);
+        let neighbors = peers.map(|peer| Neighbor { entity: Some(peer.clone()), ..Neighbor::default() }).collect();
         Ok(Response::new(proto::ListNeighborsResponse { neighbors, ..Default::default() }))
     }
 
-    async fn search_entities(&self, _: Request<proto::SearchEntitiesRequest>) -> Result<Response<proto::SearchEntitiesResponse>, Status> {
-        unexpected()
+    async fn search_entities(&self, request: Request<proto::SearchEntitiesRequest>) -> Result<Response<proto::SearchEntitiesResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        let fits = |found: &&proto::EntitySummary| body.types.contains(&found.entity.as_ref().unwrap().r#type);
+        // Pages of two, whatever is asked for.
+        let start: usize = body.page_token.parse().unwrap_or_default();
+        let mut entities: Vec<_> = self.told().known.iter().filter(fits).skip(start).take(3).cloned().collect();
+        let next_page_token = if entities.len() == 3 { (start + 2).to_string() } else { String::new() };
+        entities.truncate(2);
+        Ok(Response::new(proto::SearchEntitiesResponse { entities, next_page_token }))
     }
 
     async fn get_role_chain(&self, _: Request<proto::GetRoleChainRequest>) -> Result<Response<proto::GetRoleChainResponse>, Status> {
@@ -289,8 +311,11 @@ impl GraphService for FakeGraph {
         unexpected()
     }
 
-    async fn batch_get_risk(&self, _: Request<proto::BatchGetRiskRequest>) -> Result<Response<proto::BatchGetRiskResponse>, Status> {
-        unexpected()
+    async fn batch_get_risk(&self, request: Request<proto::BatchGetRiskRequest>) -> Result<Response<proto::BatchGetRiskResponse>, Status> {
+        let body = self.admit(request, |body| &body.graph_arn).await?;
+        let told = self.told();
+        let risk = |entity: EntityKey| proto::Risk { score: told.risks.get(&entity.id).copied().unwrap_or_default(), ..proto::Risk::default() };
+        Ok(Response::new(proto::BatchGetRiskResponse { risks: body.entities.into_iter().map(risk).collect() }))
     }
 
     type WatchRiskStream = Nothing<proto::WatchRiskResponse>;

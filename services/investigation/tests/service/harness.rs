@@ -70,6 +70,7 @@ impl World {
             investigations: config::Investigations { look_seconds: 1, retry_seconds: 1, ..config::Investigations::default() },
             groups: config::Groups { look_seconds: 1, interval_seconds: 0, settle_seconds: 0, retry_seconds: 1, ..config::Groups::default() },
             feedback: config::Feedback { look_seconds: 1, retry_seconds: 1, ..config::Feedback::default() },
+            threats: config::Threats { reload_seconds: 1, ..config::Threats::default() },
             page_token_key: None,
             server: ServerOptions { grace_seconds: 5, ..ServerOptions::default() },
             telemetry: Telemetry::default(),
@@ -119,6 +120,12 @@ impl Service {
     pub async fn get(&self, id: &str) -> api::Investigation {
         let request = api::GetInvestigationRequest { graph_arn: GRAPH.to_owned(), investigation_id: id.to_owned() };
         self.client("detective:GetInvestigation", GRAPH).get_investigation(request).await.unwrap().into_inner().investigation.unwrap()
+    }
+
+    /// An investigation with what makes its severity.
+    pub async fn explained(&self, id: &str) -> api::GetInvestigationResponse {
+        let request = api::GetInvestigationRequest { graph_arn: GRAPH.to_owned(), investigation_id: id.to_owned() };
+        self.client("detective:GetInvestigation", GRAPH).get_investigation(request).await.unwrap().into_inner()
     }
 
     /// An investigation once it does not run any more.

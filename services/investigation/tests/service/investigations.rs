@@ -36,6 +36,7 @@ fn start(entity: &str, request_id: &str) -> api::StartInvestigationRequest {
         entity_arn: entity.to_owned(),
         scope: scope(MICROS_PER_DAY),
         request_id: request_id.to_owned(),
+        ..api::StartInvestigationRequest::default()
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use gumshoe_api::{
     common::v1::{EntityKey, EntityType, RecordKind, TimeRange},
     convert::time_to_proto,
-    graph::v1::{EntityProfile, Event, FindingSummary},
+    graph::v1::{EntityProfile, Event, FindingSummary, MatchedRule},
     investigation::v1::{self as api, indicator::Detail},
 };
 use gumshoe_model::{
@@ -13,7 +13,6 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 use gumshoe_runtime::{Clock as _, SystemClock, status};
-use serde_json::json;
 use tonic::Status;
 
 use crate::{
@@ -27,18 +26,21 @@ const ABROAD: &str = "203.0.113.66";
 const AGENT: &str = "python-requests/2.31";
 
 /// A day that ended some hours ago, begun on the hour.
-fn begin() -> i64 {
+pub(crate) fn begin() -> i64 {
     let now = SystemClock.now().0;
     now - now.rem_euclid(MICROS_PER_HOUR) - 30 * MICROS_PER_HOUR
 }
 
 async fn start(service: &Service, begin: i64) -> String {
+    start_of(service, begin, api::StartInvestigationRequest { entity_arn: ANN.to_owned(), ..api::StartInvestigationRequest::default() }).await
+}
+
+pub(crate) async fn start_of(service: &Service, begin: i64, request: api::StartInvestigationRequest) -> String {
     let at = |time: i64| Some(time_to_proto(Timestamp(time)));
     let request = api::StartInvestigationRequest {
         graph_arn: GRAPH.to_owned(),
-        entity_arn: ANN.to_owned(),
         scope: Some(TimeRange { start_time: at(begin), end_time: at(begin + MICROS_PER_DAY) }),
-        request_id: String::new(),
+        ..request
     };
     service.client("detective:StartInvestigation", GRAPH).start_investigation(request).await.unwrap().into_inner().investigation_id
 }
@@ -52,13 +54,33 @@ fn event(at: i64, actor: &str, (service, operation): (&str, &str), address: &str
         service: format!("{service}.amazonaws.com"),
         operation: operation.to_owned(),
         address: address.to_owned(),
-        raw: json!({ "requestParameters": { "userName": "bob" } }).to_string(),
+        rules: rules(operation),
         ..Event::default()
     }
 }
 
+/// The rules that matched calls of an operation.
+fn rules(operation: &str) -> Vec<MatchedRule> {
+    let rule = |tactic: &str, technique: &str, only_if_new| MatchedRule {
+        title: format!("Done: {operation}"),
+        level: "medium".to_owned(),
+        tactics: vec![tactic.to_owned()],
+        techniques: vec![technique.to_owned()],
+        only_if_new,
+        ..MatchedRule::default()
+    };
+    match operation {
+        "StopLogging" => vec![rule("Defense Evasion", "T1562.008", false)],
+        "CreateAccessKey" => vec![rule("Persistence", "T1098.001", true), rule("Persistence", "T1098.001", false)],
+        "GetSecretValue" => vec![rule("Credential Access", "T1555.006", false)],
+        "CreateUser" => vec![rule("Persistence", "T1136.003", true)],
+        "ListBuckets" => vec![rule("Discovery", "T1619", true)],
+        _ => Vec::new(),
+    }
+}
+
 /// A stolen key: from another country an hour after the last call at home.
-fn tell_attack(told: &mut Told, begin: i64) {
+pub(crate) fn tell_attack(told: &mut Told, begin: i64) {
     let hour = |hour: i64| begin + hour * MICROS_PER_HOUR;
     told.profiles.insert(
         ANN.to_owned(),
@@ -78,9 +100,6 @@ fn tell_attack(told: &mut Told, begin: i64) {
             ..EntityProfile::default()
         },
     );
-    let quiet =
-        EntityProfile { baseline_days: 45, operations: list(vec![operation("secretsmanager", "GetSecretValue", 45, false)]), ..EntityProfile::default() };
-    told.before.insert(ANN.to_owned(), quiet);
     let account = EntityProfile {
         baseline_days: 45,
         countries: list(vec![seen("BR", 10, true)]),
@@ -103,12 +122,18 @@ fn tell_attack(told: &mut Told, begin: i64) {
         event(hour(9), ANN, ("s3", "ListBuckets"), HOME),
         event(hour(-1), ANN, ("cloudtrail", "StopLogging"), HOME),
     ];
-    told.findings = vec![FindingSummary {
-        id: "finding/1".to_owned(),
-        r#type: "UnauthorizedAccess:IAMUser/TorIPCaller".to_owned(),
+    let entity = |kind: EntityType, id: &str| EntityKey { r#type: kind.into(), id: id.to_owned() };
+    let named = |id: &str, kind: &str| FindingSummary {
+        id: id.to_owned(),
+        r#type: kind.to_owned(),
+        entities: vec![entity(EntityType::User, ANN), entity(EntityType::IpAddress, ABROAD)],
         ..crate::graph::finding("1", 8.0, ANN)
-    }];
-    told.addresses.insert("finding/1".to_owned(), ABROAD.to_owned());
+    };
+    told.findings = vec![
+        named("finding/1", "UnauthorizedAccess:IAMUser/TorIPCaller"),
+        // Told by the calls.
+        named("gumshoe:rule:x:2024-05-01:y", "DefenseEvasion:CloudTrail/ATrailWasStopped"),
+    ];
 }
 
 fn technique(tactic: &str, technique: &str, api_name: &str, (successes, failures): (u64, u64)) -> (String, String, String, String, u64, u64) {
@@ -168,14 +193,17 @@ async fn an_attack_is_told_with_all_its_indicators() {
     let id = start(&service, begin).await;
     let found = service.finished(&id).await;
     assert_eq!((found.status(), found.severity()), (api::InvestigationStatus::Successful, api::InvestigationSeverity::Critical));
+    assert_eq!((found.principals_done, found.principals_total, found.principals_left_out), (1, 1, 0));
     let indicators = service.indicators(&id).await;
     check_attack(&indicators);
-    {
-        let told = service.world.graph.told();
-        assert_eq!(told.records.get("CreateAccessKey"), Some(&true), "whose key it is stands in the record");
-        assert_eq!(told.records.get("StopLogging"), Some(&false));
-        assert_eq!(told.records.get("ListBuckets"), None, "nobody asks what is usual");
-    }
+    let ann = Some(EntityKey { r#type: EntityType::User.into(), id: ANN.to_owned() });
+    assert!(indicators.iter().all(|indicator| indicator.principal == ann));
+    let explained = service.explained(&id).await;
+    assert_eq!(explained.points, explained.reasons.iter().map(|reason| reason.points).sum::<u32>());
+    assert_eq!((explained.principals.len(), &explained.principals[0].entity, &explained.principals[0].reasons), (1, &ann, &explained.reasons));
+    let reason = |text: &str| explained.reasons.iter().any(|reason| reason.description.contains(text));
+    assert!(reason("T1562.008 (Defense Evasion)") && reason("new country BR, also for the account") && reason("calls from DE and BR"), "{explained:?}");
+    assert_eq!(service.world.graph.told().asked_rules, ["*"], "only what rules matched is asked for");
 
     let request = api::ListIndicatorsRequest { graph_arn: GRAPH.to_owned(), investigation_id: id, page_size: 2, ..api::ListIndicatorsRequest::default() };
     for kind in [None, Some(api::IndicatorType::TtpObserved), Some(api::IndicatorType::NewAso), Some(api::IndicatorType::FlaggedIpAddress)] {
@@ -202,7 +230,7 @@ async fn work_waits_while_the_graph_service_is_down() {
     tell_attack(&mut service.world.graph.told(), begin);
     service.world.graph.down().await;
     let id = start(&service, begin).await;
-    // More often than an investigation may fail otherwise; each is two calls, of the user and of the account.
+    // More often than an investigation may fail otherwise.
     service.world.graph.up().await;
     service.world.graph.told().failure = Some(Status::from(status::unavailable("the lake")));
     eventually("four attempts", async || Some(()).filter(|()| service.world.graph.told().calls >= 4)).await;

@@ -27,6 +27,7 @@ pub async fn generate(arguments: Generate, output: Output) -> Result<(), Failure
         start: u64::try_from(arguments.start.0 / 1_000_000).unwrap_or(0),
         days: arguments.days,
         minutes_per_file: arguments.minutes_per_file,
+        attack: !arguments.no_attack,
     };
     let progress = Arc::new(Progress::new(arguments.size.unwrap_or(0), "generating"));
     let shown = progress.clone();

@@ -92,7 +92,8 @@ fn print(session: &Session, profile: &EntityProfile) -> Result<(), Failure> {
 
 fn counted(heading: &str, list: &ActivityList) -> String {
     let new = if list.total_new > 0 { format!(", {} new", show_count(list.total_new)) } else { String::new() };
-    format!("{heading}: {}{new}", show_count(list.total))
+    let capped = if list.cardinality_capped { ", cardinality capped" } else { "" };
+    format!("{heading}: {}{new}{capped}", show_count(list.total))
 }
 
 fn hours(profile: &EntityProfile) -> Rows {
@@ -211,13 +212,15 @@ pub async fn risk(session: &Session, entities: &[String], at: Option<Timestamp>)
     if session.output.is_json() {
         return message::print(session.output, "gumshoe.graph.v1.BatchGetRiskResponse", &all);
     }
-    let mut rows = Rows::new(&["#score", "level", "entity"]);
+    let mut rows = Rows::new(&["#score", "level", "criticality", "entity"]);
     for risk in &all.risks {
-        rows.add([format!("{:.1}", risk.score), risk.level.clone(), message::entity(risk.entity.as_ref())]);
+        let why = if risk.watchlist_pattern.is_empty() { String::new() } else { format!(" ({})", risk.watchlist_pattern) };
+        rows.add([format!("{:.1}", risk.score), risk.level.clone(), format!("{}{why}", risk.criticality), message::entity(risk.entity.as_ref())]);
     }
     session.output.table(&rows)?;
     for risk in &all.risks {
-        session.output.section(&format!("Why {}", message::entity(risk.entity.as_ref())), &parts(risk))?;
+        let capped = if risk.cardinality_capped.is_empty() { String::new() } else { format!(" (cardinality capped: {})", risk.cardinality_capped.join(", ")) };
+        session.output.section(&format!("Why {}{capped}", message::entity(risk.entity.as_ref())), &parts(risk))?;
     }
     Ok(())
 }

@@ -32,6 +32,7 @@ async fn filter(session: &Session, graph: &str, given: &EventFilter) -> Result<F
         error: given.error.clone(),
         event_id: given.event_id.clone(),
         port: given.port,
+        rule_id: given.rule.clone(),
     })
 }
 
@@ -57,7 +58,7 @@ pub async fn list(session: &Session, arguments: &Events) -> Result<(), Failure> 
     if session.output.is_json() {
         return message::print(session.output, "gumshoe.graph.v1.ListEventsResponse", &all);
     }
-    let mut rows = Rows::new(&["time", "actor", "service", "operation", "error", "address", "source object", "#offset"]);
+    let mut rows = Rows::new(&["time", "actor", "service", "operation", "error", "address", "rules", "source object", "#offset"]);
     for event in &all.events {
         rows.add([
             message::time(event.time.as_ref()),
@@ -66,6 +67,7 @@ pub async fn list(session: &Session, arguments: &Events) -> Result<(), Failure> 
             event.operation.clone(),
             event.error.clone(),
             event.address.clone(),
+            event.rules.iter().map(|rule| rule.title.as_str()).collect::<Vec<_>>().join("; "),
             event.source_object.rsplit('/').next().unwrap_or_default().to_owned(),
             event.offset.to_string(),
         ]);

@@ -11,7 +11,7 @@ use serde_json::Value;
 use super::*;
 
 fn options(kind: Kind, amount: Amount, out: &Path) -> Options {
-    Options { kind, amount, seed: 11, out: out.to_owned(), gzip: false, file_size: None, start: 1_767_571_200, days: 2, minutes_per_file: None }
+    Options { kind, amount, seed: 11, out: out.to_owned(), gzip: false, file_size: None, start: 1_767_571_200, days: 2, minutes_per_file: None, attack: true }
 }
 
 /// Every file under a folder: path below it, and bytes.

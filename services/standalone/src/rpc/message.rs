@@ -18,6 +18,14 @@ pub fn print(output: Output, name: &str, message: &impl Message) -> Result<(), F
     output.json_text(&to_json(&descriptor(name)?, message, true)?)
 }
 
+/// A message as JSON, for a document of several.
+///
+/// # Errors
+/// When the API has no such message.
+pub fn value(name: &str, message: &impl Message) -> Result<serde_json::Value, Failure> {
+    serde_json::from_str(&to_json(&descriptor(name)?, message, false)?).map_err(|error| Failure::Broken(error.to_string()))
+}
+
 /// Writes messages of one kind as JSON lines, buffered.
 pub struct Lines {
     out: io::BufWriter<io::StdoutLock<'static>>,

@@ -82,6 +82,9 @@ impl Configurations {
         let folders = arguments.source_directories.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
         let folders = folders.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::Usage(format!("--source-directory: {error}")))?;
 
+        let threats = arguments.threat_lists.iter().map(|path| std::path::absolute(path).map(|path| text(&path)));
+        let threats = threats.collect::<Result<Vec<_>, _>>().map_err(|error| Failure::Usage(format!("--threat-list: {error}")))?;
+
         // Its own region first: the default of what names none.
         let mut regions = vec![installation.region.clone()];
         regions.extend(REGIONS.map(str::to_owned).into_iter().filter(|region| *region != installation.region));
@@ -94,7 +97,9 @@ impl Configurations {
             // Logs of years ago are there to be looked at, too.
             ("maintenance.retention_days", "0".to_owned()),
         ];
-        for (key, path) in [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn)] {
+        let paths =
+            [("places.country", &arguments.places_country), ("places.asn", &arguments.places_asn), ("detections.directory", &arguments.rules_directory)];
+        for (key, path) in paths {
             if let Some(path) = path {
                 graph.push((key, text(path)));
             }
@@ -137,6 +142,7 @@ impl Configurations {
                     ("trust.signing_key", text(&directory.private_key("investigation"))),
                     ("graph.url", url("graph")),
                     ("store.url", database("investigation")?),
+                    ("threats.lists", lists(&threats)),
                 ],
             )?,
             gateway: load(
@@ -220,4 +226,10 @@ fn issuers(public_key: &Path) -> String {
 /// A TOML array of texts, which [`config::load`] takes as a value.
 fn list(texts: &[String]) -> String {
     toml::Value::from(texts.to_vec()).to_string()
+}
+
+/// Threat lists, as a TOML array of tables.
+fn lists(paths: &[String]) -> String {
+    let list = |path: &String| toml::Value::from(toml::Table::from_iter([("path".to_owned(), path.clone().into())]));
+    toml::Value::from(paths.iter().map(list).collect::<Vec<_>>()).to_string()
 }

@@ -40,6 +40,7 @@ fn filters_and_order_are_passed_on() {
         end_time: Some(time_to_proto(Timestamp(2_000_000))),
         sort_field: InvestigationField::Severity.into(),
         ascending: true,
+        ..ListInvestigationsRequest::default()
     };
     assert_eq!(request, expected);
     let bare = listing(&json!({"GraphArn": GRAPH, "FilterCriteria": {}, "SortCriteria": {"SortOrder": "DESC"}})).unwrap();
@@ -89,6 +90,7 @@ fn an_investigation_is_whole_alone_and_short_in_a_list() {
         severity: InvestigationSeverity::Unspecified.into(),
         state: InvestigationState::Active.into(),
         create_time: Some(time_to_proto(Timestamp(2_000_000))),
+        ..Investigation::default()
     };
     let short = json!({
         "InvestigationId": "111111111111111111111", "EntityArn": "arn:aws:iam::111122223333:role/Deployer", "EntityType": "IAM_ROLE",
@@ -99,13 +101,18 @@ fn an_investigation_is_whole_alone_and_short_in_a_list() {
     for (member, value) in [("GraphArn", GRAPH), ("ScopeStartTime", "1970-01-01T00:00:00Z"), ("ScopeEndTime", "1970-01-01T00:00:01.500Z")] {
         whole[member] = value.into();
     }
-    assert_eq!(serde_json::to_value(Detail::whole(investigation)).unwrap(), whole);
+    assert_eq!(serde_json::to_value(Detail::whole(investigation.clone())).unwrap(), whole);
+    // What the model has no words for: of an account, say.
+    let other = Investigation { entity_arn: String::new(), entity_type: EntityType::Account.into(), ..investigation };
+    let other = serde_json::to_value(Detail::listed(other)).unwrap();
+    assert!(other.get("EntityArn").is_none() && other.get("EntityType").is_none());
 }
 
 #[test]
 fn each_indicator_has_its_own_detail() {
-    let shown =
-        |kind: IndicatorType, detail| serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail) }).unwrap()).unwrap();
+    let shown = |kind: IndicatorType, detail| {
+        serde_json::to_value(Indicator::new(api::Indicator { r#type: kind.into(), detail: Some(detail), principal: None }).unwrap()).unwrap()
+    };
     let ttps = api::TtpsObservedDetail {
         tactic: "Persistence".to_owned(),
         technique: "T1098".to_owned(),
@@ -118,7 +125,7 @@ fn each_indicator_has_its_own_detail() {
         json!({"IndicatorType": "TTP_OBSERVED", "IndicatorDetail": {"TTPsObservedDetail":
             {"Tactic": "Persistence", "Technique": "T1098", "APIName": "CreateAccessKey", "APISuccessCount": 3, "APIFailureCount": 0}}})
     );
-    let flagged = api::FlaggedIpAddressDetail { ip_address: "198.51.100.1".to_owned(), reason: "a list".to_owned() };
+    let flagged = api::FlaggedIpAddressDetail { ip_address: "198.51.100.1".to_owned(), reason: "a list".to_owned(), category: "tor exit".to_owned() };
     assert_eq!(
         shown(IndicatorType::FlaggedIpAddress, api::indicator::Detail::FlaggedIpAddress(flagged))["IndicatorDetail"],
         json!({"FlaggedIpAddressDetail": {"IpAddress": "198.51.100.1", "Reason": "AWS_THREAT_INTELLIGENCE"}})

@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use gumshoe_model::{Severity, TimeWindow, Timestamp, time::MICROS_PER_HOUR};
+use gumshoe_model::{EntityKey, Severity, TimeWindow, Timestamp, time::MICROS_PER_HOUR};
 
 use super::{Fixture, NOW, graph};
 use crate::{
-    indicator::{Indicator, Kind, tests::samples},
-    investigation::{InvestigationId, NewInvestigation, State, Status},
+    indicator::{Attributed, Indicator, Kind, tests::samples},
+    investigation::{Explained, InvestigationId, NewInvestigation, Progress, State, Status, Subject, Target},
+    severity::{Assessed, Assessment, Reason, Report},
     store::{Claimed, Cursor, Field, Filter, Investigations as _, Order, Outcome, StoreError, sql::SqlStore},
 };
 
@@ -22,6 +23,8 @@ conforms! {
     states_change_back_and_forth,
     concurrent_workers_share_the_work,
     a_claim_ends_with_its_lease,
+    progress_is_told_by_who_has_the_claim,
+    every_target_is_kept,
     a_claim_is_given_back,
     indicators_come_with_the_end_and_only_once,
     indicators_are_listed_by_kind_and_place,
@@ -36,7 +39,7 @@ fn ann(request: Option<&str>) -> NewInvestigation {
 
 fn of(arn: &str, request: Option<&str>) -> NewInvestigation {
     NewInvestigation {
-        subject: arn.parse().unwrap(),
+        target: arn.parse::<Subject>().unwrap().into(),
         scope: TimeWindow::new(Timestamp(NOW.0 - 5 * MICROS_PER_HOUR), NOW).unwrap(),
         principal: "arn:aws:iam::111111111111:user/analyst".to_owned(),
         request: request.map(|id| id.parse().unwrap()),
@@ -51,8 +54,22 @@ async fn claim_one(store: &SqlStore, worker: &str, now: Timestamp) -> Option<Cla
     store.claim(worker, now, Timestamp(now.0 + 1_000), 1).await.unwrap().pop()
 }
 
+/// The points of each severity.
+const POINTS: [(Severity, u32); 4] = [(Severity::Informational, 3), (Severity::Low, 12), (Severity::High, 50), (Severity::Critical, 90)];
+
 fn successful(severity: Severity, indicators: Vec<Indicator>) -> Outcome {
-    Outcome::Successful { severity, indicators }
+    let points = POINTS.into_iter().find(|(one, _)| *one == severity).unwrap().1;
+    let assessment = Assessment { points, reasons: vec![Reason { kind: Some(Kind::TtpObserved), points, text: "why ' \0".to_owned() }] };
+    let report = Report::of(vec![Assessed { principal: principal().to_string(), assessment }]);
+    Outcome::Successful { report, indicators: indicators.into_iter().map(attributed).collect() }
+}
+
+fn principal() -> EntityKey {
+    ann(None).target.entity().unwrap()
+}
+
+fn attributed(indicator: Indicator) -> Attributed {
+    Attributed { principal: principal(), indicator }
 }
 
 async fn everything(store: &SqlStore, filter: &Filter) -> Vec<InvestigationId> {
@@ -64,9 +81,10 @@ async fn an_investigation_is_kept_as_started(fixture: Fixture) {
     let store = &fixture.store;
     let started = of("arn:aws:iam::111111111111:role/team/deploy", Some("r"));
     let id = store.start_investigation(&graph(1), &started, NOW, LIMIT).await.unwrap();
-    let found = store.investigation(&graph(1), &id).await.unwrap();
-    assert_eq!((found.id.clone(), found.subject, found.scope), (id.clone(), started.subject, started.scope));
+    let Explained { investigation: found, report } = store.investigation(&graph(1), &id).await.unwrap();
+    assert_eq!((found.id.clone(), found.target, found.scope), (id.clone(), started.target, started.scope));
     assert_eq!((found.status, found.severity, found.state), (Status::Running, None, State::Active));
+    assert_eq!((found.progress, report), (Progress::default(), Report::default()));
     assert_eq!(found.create_time, Timestamp(NOW.0 - 456), "whole milliseconds");
     assert_eq!(store.list_indicators(&graph(1), &id, None, None, 10).await.unwrap(), []);
 }
@@ -152,7 +170,7 @@ async fn investigations_are_filtered(fixture: Fixture) {
     let ids = five(store).await;
     let other = store.start_investigation(&graph(1), &of("arn:aws:iam::111111111111:role/x", None), Timestamp(NOW.0 - 1_000), LIMIT).await.unwrap();
     let times = |from: i64, to: i64| Filter { from: Some(Timestamp(NOW.0 - 456 + from)), to: Some(Timestamp(NOW.0 - 456 + to)), ..Filter::default() };
-    let arn = Some("arn:aws:iam::111111111111:role/x".to_owned());
+    let target = Some("role:arn:aws:iam::111111111111:role/x".parse::<Target>().unwrap());
     let cases = [
         (Filter::default(), vec![&ids[4], &ids[3], &ids[2], &ids[1], &ids[0], &other]),
         (Filter { severity: Some(Severity::Critical), ..Filter::default() }, vec![&ids[1]]),
@@ -161,8 +179,8 @@ async fn investigations_are_filtered(fixture: Fixture) {
         (Filter { status: Some(Status::Failed), ..Filter::default() }, vec![&ids[3]]),
         (Filter { state: Some(State::Archived), ..Filter::default() }, vec![&ids[2]]),
         (Filter { state: Some(State::Active), status: Some(Status::Successful), ..Filter::default() }, vec![&ids[1], &ids[0]]),
-        (Filter { entity_arn: arn.clone(), ..Filter::default() }, vec![&other]),
-        (Filter { entity_arn: arn, status: Some(Status::Successful), ..Filter::default() }, vec![]),
+        (Filter { target: target.clone(), ..Filter::default() }, vec![&other]),
+        (Filter { target, status: Some(Status::Successful), ..Filter::default() }, vec![]),
         (times(60_000_000, 120_000_000), vec![&ids[2], &ids[1]]),
         (times(60_000_001, 119_999_999), vec![]),
     ];
@@ -208,7 +226,7 @@ async fn states_change_back_and_forth(fixture: Fixture) {
     let id = start(store, 1, 0).await;
     for state in [State::Archived, State::Archived, State::Active] {
         store.set_state(&graph(1), &id, state).await.unwrap();
-        assert_eq!(store.investigation(&graph(1), &id).await.unwrap().state, state);
+        assert_eq!(store.investigation(&graph(1), &id).await.unwrap().investigation.state, state);
     }
     assert!(matches!(store.set_state(&graph(1), &"9".repeat(21).parse().unwrap(), State::Active).await, Err(StoreError::NotFound(_))));
 }
@@ -227,7 +245,7 @@ async fn concurrent_workers_share_the_work(fixture: Fixture) {
     claimed.extend(fixture.store.claim("rest", LATER, Timestamp(LATER.0 + 1), 100).await.unwrap());
     assert_eq!(claimed.len(), ids.len());
     assert_eq!(claimed.iter().map(|claimed| claimed.id.clone()).collect::<BTreeSet<_>>(), ids);
-    assert!(claimed.iter().all(|claimed| claimed.attempts == 1 && claimed.subject == ann(None).subject && claimed.scope == ann(None).scope));
+    assert!(claimed.iter().all(|claimed| claimed.attempts == 1 && claimed.target == ann(None).target && claimed.scope == ann(None).scope));
 }
 
 async fn a_claim_ends_with_its_lease(fixture: Fixture) {
@@ -244,10 +262,44 @@ async fn a_claim_ends_with_its_lease(fixture: Fixture) {
     store.postpone("a", &first, Timestamp(0), false).await.unwrap();
     store.give_up("a").await.unwrap();
     assert!(!store.finish("a", &first, &successful(Severity::Critical, samples())).await.unwrap());
-    assert_eq!(store.investigation(&graph(1), &first.id).await.unwrap().status, Status::Running);
+    assert_eq!(store.investigation(&graph(1), &first.id).await.unwrap().investigation.status, Status::Running);
     assert!(store.finish("b", &second, &successful(Severity::Low, Vec::new())).await.unwrap());
-    let found = store.investigation(&graph(1), &first.id).await.unwrap();
+    let found = store.investigation(&graph(1), &first.id).await.unwrap().investigation;
     assert_eq!((found.status, found.severity), (Status::Successful, Some(Severity::Low)));
+}
+
+async fn progress_is_told_by_who_has_the_claim(fixture: Fixture) {
+    let store = &fixture.store;
+    let id = start(store, 1, 0).await;
+    let claimed = claim_one(store, "a", LATER).await.unwrap();
+    let progress = Progress { done: 3, total: 7, left_out: 1 << 40 };
+    store.note_progress("a", &claimed, progress).await.unwrap();
+    store.note_progress("b", &claimed, Progress::default()).await.unwrap();
+    assert_eq!(store.investigation(&graph(1), &id).await.unwrap().investigation.progress, progress);
+    assert!(store.finish("a", &claimed, &successful(Severity::Critical, samples())).await.unwrap());
+    store.note_progress("a", &claimed, Progress::default()).await.unwrap();
+    let Explained { investigation, report } = store.investigation(&graph(1), &id).await.unwrap();
+    assert_eq!((investigation.progress, investigation.severity), (progress, Some(Severity::Critical)));
+    let Outcome::Successful { report: told, .. } = successful(Severity::Critical, samples()) else { panic!() };
+    assert_eq!(report, told);
+}
+
+async fn every_target_is_kept(fixture: Fixture) {
+    let store = &fixture.store;
+    for target in [
+        "graph",
+        "account:111111111111",
+        "finding:arn:aws:x ' \\",
+        "access_key:AKIAEXAMPLE",
+        "role_session:AROAEXAMPLE:s",
+        "root:arn:aws:iam::111111111111:root",
+    ] {
+        let started = NewInvestigation { target: target.parse().unwrap(), ..ann(None) };
+        let id = store.start_investigation(&graph(1), &started, NOW, LIMIT).await.unwrap();
+        assert_eq!(store.investigation(&graph(1), &id).await.unwrap().investigation.target, started.target);
+        assert_eq!(everything(store, &Filter { target: Some(started.target.clone()), ..Filter::default() }).await, [id]);
+        assert_eq!(claim_one(store, target, LATER).await.unwrap().target, started.target);
+    }
 }
 
 async fn a_claim_is_given_back(fixture: Fixture) {
@@ -274,14 +326,14 @@ async fn indicators_come_with_the_end_and_only_once(fixture: Fixture) {
     assert!(store.finish("a", &claimed, &successful(Severity::High, samples())).await.unwrap());
     assert!(!store.finish("a", &claimed, &successful(Severity::Low, samples())).await.unwrap(), "it has ended");
     let found: Vec<_> = store.list_indicators(&graph(1), &id, None, None, 100).await.unwrap().into_iter().map(|(_, indicator)| indicator).collect();
-    assert_eq!(found, samples());
-    assert_eq!(store.investigation(&graph(1), &id).await.unwrap().severity, Some(Severity::High));
+    assert_eq!(found, samples().into_iter().map(attributed).collect::<Vec<_>>());
+    assert_eq!(store.investigation(&graph(1), &id).await.unwrap().investigation.severity, Some(Severity::High));
     assert_eq!(claim_one(store, "a", Timestamp(LATER.0 + MICROS_PER_HOUR)).await, None);
 
     let id = start(store, 1, 0).await;
     let claimed = claim_one(store, "a", LATER).await.unwrap();
     assert!(store.finish("a", &claimed, &Outcome::Failed).await.unwrap());
-    let found = store.investigation(&graph(1), &id).await.unwrap();
+    let found = store.investigation(&graph(1), &id).await.unwrap().investigation;
     assert_eq!((found.status, found.severity), (Status::Failed, None));
     assert_eq!(store.list_indicators(&graph(1), &id, None, None, 100).await.unwrap(), []);
 }
@@ -299,7 +351,7 @@ async fn indicators_are_listed_by_kind_and_place(fixture: Fixture) {
             let page = store.list_indicators(&graph(1), &id, kind, after, 100).await.unwrap();
             let Some((place, _)) = page.last() else { break };
             after = Some(*place);
-            walked.extend(page.into_iter().map(|(_, indicator)| indicator));
+            walked.extend(page.into_iter().map(|(_, found)| found.indicator));
         }
         let expected: Vec<_> = indicators.iter().filter(|indicator| kind.is_none_or(|kind| indicator.kind() == kind)).cloned().collect();
         assert_eq!(walked, expected, "{kind:?}");

@@ -3,17 +3,19 @@
 use async_trait::async_trait;
 use gumshoe_model::{GraphArn, Severity, TimeWindow, Timestamp};
 use gumshoe_runtime::store::Connection;
-use sqlx::{Any, AssertSqlSafe, Row as _, any::AnyRow};
+use sqlx::{Any, AssertSqlSafe, any::AnyRow};
 
-use super::{SqlStore, number, parsed, text, unknown};
+use super::{SqlStore, count, number, parsed, text, unknown};
 use crate::{
-    indicator::{Indicator, Kind},
-    investigation::{Investigation, InvestigationId, NewInvestigation, State, Status},
+    indicator::{Attributed, Kind},
+    investigation::{Explained, Investigation, InvestigationId, NewInvestigation, Progress, State, Status},
+    severity::Report,
     store::{Claimed, Cursor, Field, Filter, Investigations, Order, Outcome, StoreError},
     verdict::RequestId,
 };
 
-const COLUMNS: &str = "investigation_id, entity_arn, scope_start, scope_end, status, severity, state, create_time";
+const COLUMNS: &str = "investigation_id, target, scope_start, scope_end, status, severity, state, create_time, \
+     principals_done, principals_total, principals_left_out";
 /// Severities by their rank in the store, from 1; 0 is none.
 const SEVERITIES: [Severity; 5] = [Severity::Informational, Severity::Low, Severity::Medium, Severity::High, Severity::Critical];
 /// Statuses by their number in cursors.
@@ -93,12 +95,12 @@ impl Investigations for SqlStore {
         }
         let id = InvestigationId::random();
         sqlx::query(
-            "INSERT INTO investigations (graph_arn, investigation_id, entity_arn, scope_start, scope_end, status, severity, state, principal, request_id, \
+            "INSERT INTO investigations (graph_arn, investigation_id, target, scope_start, scope_end, status, severity, state, principal, request_id, \
              create_time, attempts, next_try, worker, lease_expires) VALUES ($1, $2, $3, $4, $5, 'RUNNING', 0, 'ACTIVE', $6, $7, $8, 0, 0, '', 0)",
         )
         .bind(&graph_arn)
         .bind(id.as_str())
-        .bind(investigation.subject.arn())
+        .bind(investigation.target.to_string())
         .bind(investigation.scope.start().0)
         .bind(investigation.scope.end().0)
         .bind(&investigation.principal)
@@ -111,10 +113,13 @@ impl Investigations for SqlStore {
         Ok(id)
     }
 
-    async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Investigation, StoreError> {
-        let statement = format!("SELECT {COLUMNS} FROM investigations WHERE graph_arn = $1 AND investigation_id = $2");
+    async fn investigation(&self, graph: &GraphArn, id: &InvestigationId) -> Result<Explained, StoreError> {
+        let statement = format!("SELECT {COLUMNS}, report FROM investigations WHERE graph_arn = $1 AND investigation_id = $2");
         let row = sqlx::query(AssertSqlSafe(statement)).bind(graph.to_string()).bind(id.as_str()).fetch_optional(&self.0.pool).await?;
-        row.as_ref().ok_or(MISSING).and_then(investigation_of)
+        let row = row.ok_or(MISSING)?;
+        let report = text(&row, "report")?;
+        let report = if report.is_empty() { Report::default() } else { serde_json::from_str(&report).map_err(fault)? };
+        Ok(Explained { investigation: investigation_of(&row)?, report })
     }
 
     async fn list_investigations(
@@ -135,8 +140,8 @@ impl Investigations for SqlStore {
         if let Some(state) = filter.state {
             condition.and("state =", Value::Text(state.as_str().to_owned()));
         }
-        if let Some(arn) = &filter.entity_arn {
-            condition.and("entity_arn =", Value::Text(arn.clone()));
+        if let Some(target) = &filter.target {
+            condition.and("target =", Value::Text(target.to_string()));
         }
         if let Some(from) = filter.from {
             condition.and("create_time >=", Value::Number(from.0));
@@ -191,7 +196,7 @@ impl Investigations for SqlStore {
         kind: Option<Kind>,
         after: Option<i64>,
         limit: u32,
-    ) -> Result<Vec<(i64, Indicator)>, StoreError> {
+    ) -> Result<Vec<(i64, Attributed)>, StoreError> {
         let mut condition = Condition::of_graph(graph);
         condition.and("investigation_id =", Value::Text(id.to_string()));
         condition.and("place >", Value::Number(after.unwrap_or(-1)));
@@ -199,7 +204,7 @@ impl Investigations for SqlStore {
             condition.and("kind =", Value::Text(kind.as_str().to_owned()));
         }
         let limit = condition.place(Value::Number(i64::from(limit)));
-        let statement = format!("SELECT place, detail FROM indicators WHERE {} ORDER BY place LIMIT {limit}", condition.text);
+        let statement = format!("SELECT place, principal, detail FROM indicators WHERE {} ORDER BY place LIMIT {limit}", condition.text);
         // Safe: only names of columns and numbers of places were put into the text.
         let query = bound(sqlx::query(AssertSqlSafe(statement)), condition.values);
         let rows = query.fetch_all(&self.0.pool).await?;
@@ -208,9 +213,8 @@ impl Investigations for SqlStore {
         }
         rows.iter()
             .map(|row| {
-                let detail: String = row.try_get("detail")?;
-                let indicator = serde_json::from_str(&detail).map_err(|error| StoreError::Fault(Box::new(error)))?;
-                Ok((row.try_get("place")?, indicator))
+                let indicator = serde_json::from_str(&text(row, "detail")?).map_err(fault)?;
+                Ok((number(row, "place")?, Attributed { principal: parsed(text(row, "principal")?)?, indicator }))
             })
             .collect()
     }
@@ -223,7 +227,7 @@ impl Investigations for SqlStore {
              WHERE status = 'RUNNING' AND next_try <= $3 AND lease_expires <= $3 AND (graph_arn, investigation_id) IN ( \
                 SELECT graph_arn, investigation_id FROM investigations WHERE status = 'RUNNING' AND next_try <= $3 AND lease_expires <= $3 \
                 ORDER BY create_time, investigation_id LIMIT $4) \
-             RETURNING graph_arn, investigation_id, entity_arn, scope_start, scope_end, create_time, attempts",
+             RETURNING graph_arn, investigation_id, target, scope_start, scope_end, create_time, attempts",
         )
         .bind(worker)
         .bind(until.0)
@@ -237,7 +241,7 @@ impl Investigations for SqlStore {
                 Ok(Claimed {
                     graph: parsed(text(row, "graph_arn")?)?,
                     id: parsed(text(row, "investigation_id")?)?,
-                    subject: parsed(text(row, "entity_arn")?)?,
+                    target: parsed(text(row, "target")?)?,
                     scope: scope_of(row)?,
                     create_time: Timestamp(number(row, "create_time")?),
                     attempts: u32::try_from(number(row, "attempts")?).unwrap_or(u32::MAX),
@@ -253,6 +257,22 @@ impl Investigations for SqlStore {
         let statement = "UPDATE investigations SET lease_expires = $1 WHERE graph_arn = $2 AND investigation_id = $3 AND worker = $4 AND status = 'RUNNING'";
         let query = sqlx::query(statement).bind(until.0).bind(claimed.graph.to_string()).bind(claimed.id.as_str()).bind(worker);
         Ok(query.execute(&self.0.pool).await?.rows_affected() == 1)
+    }
+
+    async fn note_progress(&self, worker: &str, claimed: &Claimed, progress: Progress) -> Result<(), StoreError> {
+        sqlx::query(
+            "UPDATE investigations SET principals_done = $1, principals_total = $2, principals_left_out = $3 \
+             WHERE graph_arn = $4 AND investigation_id = $5 AND worker = $6 AND status = 'RUNNING'",
+        )
+        .bind(i64::from(progress.done))
+        .bind(i64::from(progress.total))
+        .bind(i64::try_from(progress.left_out).unwrap_or(i64::MAX))
+        .bind(claimed.graph.to_string())
+        .bind(claimed.id.as_str())
+        .bind(worker)
+        .execute(&self.0.pool)
+        .await?;
+        Ok(())
     }
 
     async fn postpone(&self, worker: &str, claimed: &Claimed, next_try: Timestamp, counts: bool) -> Result<(), StoreError> {
@@ -279,17 +299,20 @@ impl Investigations for SqlStore {
 
     async fn finish(&self, worker: &str, claimed: &Claimed, outcome: &Outcome) -> Result<bool, StoreError> {
         let graph_arn = claimed.graph.to_string();
-        let (status, severity, indicators) = match outcome {
-            Outcome::Failed => (Status::Failed, None, [].as_slice()),
-            Outcome::Successful { severity, indicators } => (Status::Successful, Some(*severity), indicators.as_slice()),
+        let (status, severity, report, indicators) = match outcome {
+            Outcome::Failed => (Status::Failed, None, String::new(), [].as_slice()),
+            Outcome::Successful { report, indicators } => {
+                (Status::Successful, Some(report.severity()), serde_json::to_string(report).map_err(fault)?, indicators.as_slice())
+            }
         };
         let mut transaction = self.0.begin().await?;
         let finished = sqlx::query(
-            "UPDATE investigations SET status = $1, severity = $2, worker = '', lease_expires = 0 \
-             WHERE graph_arn = $3 AND investigation_id = $4 AND worker = $5 AND status = 'RUNNING'",
+            "UPDATE investigations SET status = $1, severity = $2, report = $3, worker = '', lease_expires = 0 \
+             WHERE graph_arn = $4 AND investigation_id = $5 AND worker = $6 AND status = 'RUNNING'",
         )
         .bind(status.as_str())
         .bind(rank(severity))
+        .bind(report)
         .bind(&graph_arn)
         .bind(claimed.id.as_str())
         .bind(worker)
@@ -312,25 +335,30 @@ async fn recorded(connection: &mut Connection, graph_arn: &str, investigation: &
     let query = sqlx::query(AssertSqlSafe(statement)).bind(graph_arn).bind(&investigation.principal).bind(request.as_str());
     let row = query.fetch_optional(connection).await?;
     match row.as_ref().map(investigation_of).transpose()? {
-        Some(recorded) if recorded.subject != investigation.subject || recorded.scope != investigation.scope => Err(StoreError::RequestReused),
+        Some(recorded) if recorded.target != investigation.target || recorded.scope != investigation.scope => Err(StoreError::RequestReused),
         recorded => Ok(recorded.map(|recorded| recorded.id)),
     }
 }
 
-async fn insert_indicators(connection: &mut Connection, graph_arn: &str, id: &InvestigationId, indicators: &[Indicator]) -> Result<(), StoreError> {
+async fn insert_indicators(connection: &mut Connection, graph_arn: &str, id: &InvestigationId, indicators: &[Attributed]) -> Result<(), StoreError> {
     let mut places = 0_i64..;
     for indicators in indicators.chunks(ROWS_PER_STATEMENT) {
-        let rows: Vec<_> = (0..indicators.len()).map(|row| format!("($1, $2, ${}, ${}, ${})", row * 3 + 3, row * 3 + 4, row * 3 + 5)).collect();
-        let statement = format!("INSERT INTO indicators (graph_arn, investigation_id, place, kind, detail) VALUES {}", rows.join(", "));
+        let row = |row: usize| format!("($1, $2, ${}, ${}, ${}, ${})", row * 4 + 3, row * 4 + 4, row * 4 + 5, row * 4 + 6);
+        let rows: Vec<_> = (0..indicators.len()).map(row).collect();
+        let statement = format!("INSERT INTO indicators (graph_arn, investigation_id, place, principal, kind, detail) VALUES {}", rows.join(", "));
         // Safe: only numbers of places were put into the text.
         let mut query = sqlx::query(AssertSqlSafe(statement)).persistent(false).bind(graph_arn).bind(id.as_str());
-        for (indicator, place) in indicators.iter().zip(places.by_ref()) {
-            let detail = serde_json::to_string(indicator).map_err(|error| StoreError::Fault(Box::new(error)))?;
-            query = query.bind(place).bind(indicator.kind().as_str()).bind(detail);
+        for (Attributed { principal, indicator }, place) in indicators.iter().zip(places.by_ref()) {
+            let detail = serde_json::to_string(indicator).map_err(fault)?;
+            query = query.bind(place).bind(principal.to_string()).bind(indicator.kind().as_str()).bind(detail);
         }
         query.execute(&mut *connection).await?;
     }
     Ok(())
+}
+
+fn fault(error: serde_json::Error) -> StoreError {
+    StoreError::Fault(Box::new(error))
 }
 
 fn rank(severity: Option<Severity>) -> i64 {
@@ -348,12 +376,17 @@ fn investigation_of(row: &AnyRow) -> Result<Investigation, StoreError> {
     };
     Ok(Investigation {
         id: parsed(text(row, "investigation_id")?)?,
-        subject: parsed(text(row, "entity_arn")?)?,
+        target: parsed(text(row, "target")?)?,
         scope: scope_of(row)?,
         status: Status::from_name(&text(row, "status")?).ok_or_else(|| unknown("status"))?,
         severity,
         state: State::from_name(&text(row, "state")?).ok_or_else(|| unknown("state"))?,
         create_time: Timestamp(number(row, "create_time")?),
+        progress: Progress {
+            done: count(row, "principals_done")?,
+            total: count(row, "principals_total")?,
+            left_out: u64::try_from(number(row, "principals_left_out")?).unwrap_or_default(),
+        },
     })
 }
 

@@ -1,0 +1,415 @@
+//! The sweep, anomalies and watchlists on the real server: what is unusual becomes findings once, and counts in risks.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::future::join_all;
+use gumshoe_api::{
+    convert::{time_to_proto, window_to_proto},
+    graph::v1::{
+        Anomaly, BatchGetRiskRequest, CreateWatchlistEntryRequest, Criticality, DeleteWatchlistEntryRequest, FindingSummary, GetAnomaliesRequest,
+        GetRiskRequest, ListFindingsRequest, ListWatchlistEntriesRequest, Risk, SweepGraphRequest, SweepGraphResponse,
+    },
+};
+use gumshoe_model::{
+    Timestamp,
+    time::{MICROS_PER_DAY, MICROS_PER_HOUR},
+};
+use gumshoe_testkit::PostgresDatabase;
+use tonic::Code;
+
+use crate::{
+    findings::detections,
+    fixture::{ACCOUNT, Call, Detection, Dice, Fixture, Who, entity, lines, name, time, user_arn, window},
+    places::databases,
+    refuse::refused,
+};
+
+const START: &str = "2024-05-01T00:00:00Z";
+const DAYS: u64 = 46;
+const USERS: u64 = 120;
+const TEAMS: u64 = 6;
+/// The last day, and the one before.
+const LAST: i64 = DAYS as i64 - 1;
+
+/// Team members do what their team does, some of it rarely, and what all do.
+const TEAM_OPERATIONS: [&str; 8] = ["One", "Two", "Three", "Four", "Five", "Six", "Seven", "Eight"];
+const TEAM_SERVICES: [&str; 6] =
+    ["s3.amazonaws.com", "ec2.amazonaws.com", "lambda.amazonaws.com", "rds.amazonaws.com", "glue.amazonaws.com", "sqs.amazonaws.com"];
+
+fn at(day: i64, hour: i64, minute: i64) -> Timestamp {
+    Timestamp(time(START).0 + day * MICROS_PER_DAY + hour * MICROS_PER_HOUR + minute * 60_000_000)
+}
+
+fn text(time: Timestamp) -> String {
+    time.to_chrono().format("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
+fn user(number: u64) -> &'static str {
+    Box::leak(format!("u{number:03}").into_boxed_str())
+}
+
+fn key_of(number: u64) -> String {
+    format!("user:{}", user_arn(user(number)))
+}
+
+/// What everybody does, day by day; and who does otherwise.
+///
+/// | who | what |
+/// |---|---|
+/// | u000 | 1,500 calls at three in the night of the last day |
+/// | u001 | on the last day one session in the US and, half an hour later, in Brazil |
+/// | u119 | what no one else does, once a day for 30 days |
+async fn commit_calls(fixture: &Fixture) {
+    let mut dice = Dice::new(3);
+    let mut calls = Vec::new();
+    let mut number = 0_u64;
+    let mut call = |who: u64, time: Timestamp, service: &'static str, operation: &'static str| {
+        number += 1;
+        Call { service, operation, ..Call::new(format!("c{number}"), &text(time), Who::User(user(who))) }
+    };
+    for day in 0..DAYS as i64 {
+        for who in 0..USERS {
+            for _ in 0..3 {
+                let (hour, minute) = (9 + dice.roll(8) as i64, dice.roll(60) as i64);
+                let team = (who % TEAMS) as usize;
+                let (service, operation) = match dice.roll(5) {
+                    0 => ("sts.amazonaws.com", "GetCallerIdentity"),
+                    _ => (TEAM_SERVICES[team], TEAM_OPERATIONS[(dice.roll(8) * dice.roll(8) / 8) as usize]),
+                };
+                calls.push(call(who, at(day, hour, minute), service, operation).json());
+            }
+        }
+        if day >= 16 {
+            calls.push(call(119, at(day, 11, 30), "iam.amazonaws.com", "AttachUserPolicy").json());
+        }
+    }
+    for index in 0..1_500 {
+        calls.push(call(0, at(LAST, 3, index % 60), "s3.amazonaws.com", "One").json());
+    }
+    let there = |mut call: Call, address: &str| {
+        call.address = address.to_owned();
+        call.access_key = "ASIATRAVEL".to_owned();
+        call.json()
+    };
+    calls.push(there(call(1, at(LAST, 12, 0), "ec2.amazonaws.com", "One"), "198.51.100.7"));
+    calls.push(there(call(1, at(LAST, 12, 30), "ec2.amazonaws.com", "One"), "203.0.113.7"));
+    for (index, some) in calls.chunks(4_000).enumerate() {
+        fixture.commit_calls(&format!("calls-{index}"), some).await;
+    }
+}
+
+/// Flows of eight interfaces for ten days: web and database traffic; and
+///
+/// | interface | what |
+/// |---|---|
+/// | eni-1 | calls home every hour of the last five days |
+/// | eni-2 | tries 40 ports of neighbours on the last day, in vain |
+/// | eni-3 | sends 20 GB away in an hour of the last day |
+async fn commit_flows(fixture: &Fixture) {
+    let mut dice = Dice::new(5);
+    let header = "version account-id interface-id instance-id srcaddr dstaddr srcport dstport protocol packets bytes start end action log-status flow-direction pkt-srcaddr pkt-dstaddr\n";
+    let mut lines = header.to_owned();
+    let mut flow = |interface: u64, remote: &str, port: u64, time: Timestamp, out: u64, back: u64, action: &str| {
+        let local = format!("10.0.0.{interface}");
+        let seconds = time.0 / 1_000_000;
+        let mut line = |source: &str, target: &str, source_port: u64, target_port: u64, bytes: u64, direction: &str| {
+            lines += &format!(
+                "5 {ACCOUNT} eni-{interface} - {source} {target} {source_port} {target_port} 6 {} {bytes} {seconds} {} {action} OK {direction} {source} {target}\n",
+                1 + bytes / 1_400,
+                seconds + 30
+            );
+        };
+        line(&local, remote, 50_000, port, out, "egress");
+        if back > 0 {
+            line(remote, &local, port, 50_000, back, "ingress");
+        }
+    };
+    for day in LAST - 9..=LAST {
+        for interface in 1..=8 {
+            for hour in 0..24 {
+                for _ in 0..2 {
+                    let remote = format!("192.0.2.{}", 1 + dice.roll(20));
+                    flow(interface, &remote, 443, at(day, hour, dice.roll(50) as i64), 20_000 + dice.roll(2_000_000), 10_000 + dice.roll(9_000_000), "ACCEPT");
+                }
+                if day >= LAST - 4 && interface == 1 {
+                    flow(1, "203.0.113.99", 8443, at(day, hour, 17), 640, 320, "ACCEPT");
+                }
+            }
+        }
+    }
+    for port in 0..40 {
+        flow(2, &format!("10.0.0.{}", 100 + port % 4), 1_000 + port, at(LAST, 5, port as i64), 40, 0, "REJECT");
+    }
+    flow(3, "203.0.113.200", 443, at(LAST, 14, 5), 20_000_000_000, 5_000_000, "ACCEPT");
+    fixture.commit("flows", "s3://logs/flows.log", &lines).await;
+}
+
+async fn sweep(fixture: &Fixture, from: Option<Timestamp>) -> SweepGraphResponse {
+    let request = SweepGraphRequest { graph_arn: fixture.arn(), from_time: from.map(time_to_proto) };
+    fixture.behavior().sweep_graph(request).await.unwrap().into_inner()
+}
+
+async fn findings(fixture: &Fixture, include_archived: bool) -> Vec<FindingSummary> {
+    let request =
+        ListFindingsRequest { graph_arn: fixture.arn(), page_size: 1_000, type_prefix: "Behavior:".to_owned(), include_archived, ..Default::default() };
+    fixture.reader.clone().list_findings(request).await.unwrap().into_inner().findings
+}
+
+async fn anomalies(fixture: &Fixture, of: &str, from: Timestamp, to: Timestamp) -> Vec<Anomaly> {
+    let scope = Some(window_to_proto(gumshoe_model::TimeWindow::new(from, to).unwrap()));
+    let request = GetAnomaliesRequest { graph_arn: fixture.arn(), entity: entity(of), scope };
+    fixture.behavior().get_anomalies(request).await.unwrap().into_inner().anomalies
+}
+
+async fn risk(fixture: &Fixture, of: &str, at: Option<Timestamp>) -> Risk {
+    let request = GetRiskRequest { graph_arn: fixture.arn(), entity: entity(of), time: at.map(time_to_proto) };
+    fixture.reader.clone().get_risk(request).await.unwrap().into_inner().risk.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
+    let folder = tempfile::tempdir().unwrap();
+    let (country, asn) = databases(folder.path());
+    let fixture = Fixture::with(|config| (config.places.country, config.places.asn) = (Some(country), Some(asn))).await;
+    commit_calls(&fixture).await;
+    commit_flows(&fixture).await;
+    let swept = sweep(&fixture, None).await;
+    assert_eq!(swept.hours, DAYS * 24, "every hour of every day");
+
+    let all = findings(&fixture, true).await;
+    let on_last_day = |finding: &&FindingSummary| finding.last_time.is_some_and(|last| last.seconds >= at(LAST, 0, 0).0 / 1_000_000);
+    let found = |kind: &str, of: &str| all.iter().filter(on_last_day).find(|finding| finding.r#type.ends_with(kind) && name(finding.entities.first()) == of);
+    for (kind, of) in [
+        ("User/UnusualVolume", key_of(0)),
+        ("User/Burst", key_of(0)),
+        ("User/ImpossibleTravel", key_of(1)),
+        ("User/PeerSurprise", key_of(119)),
+        ("NetworkInterface/Beacon", "network_interface:eni-1".to_owned()),
+        ("NetworkInterface/PortScan", "network_interface:eni-2".to_owned()),
+        ("NetworkInterface/DataExfiltration", "network_interface:eni-3".to_owned()),
+    ] {
+        let told: Vec<_> = all.iter().map(|finding| format!("{} {} {}", finding.r#type, name(finding.entities.first()), finding.title)).collect();
+        let finding = found(kind, &of).unwrap_or_else(|| panic!("{kind} of {of} is missing among {told:#?}"));
+        assert_eq!(finding.product, "Gumshoe");
+        assert_eq!(finding.account_id, ACCOUNT);
+        assert!(finding.severity >= 3.0 && !finding.title.is_empty(), "{finding:?}");
+    }
+    // About one an hour at most, and the others are told only to who asks for archived ones.
+    let open = findings(&fixture, false).await;
+    assert!(!open.is_empty() && open.len() as u64 <= DAYS * 24 + 24 && open.iter().all(|finding| !finding.archived));
+    let mut by_kind: BTreeMap<&str, usize> = BTreeMap::new();
+    for finding in &all {
+        *by_kind.entry(finding.r#type.as_str()).or_default() += 1;
+    }
+    println!("{} findings, {} of them open: {by_kind:?}", all.len(), open.len());
+
+    // The same again finds nothing new, and begun anew it makes the same findings.
+    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { hours: 0, findings: 0 });
+    let ids = |findings: &[FindingSummary]| findings.iter().map(|finding| finding.id.clone()).collect::<std::collections::BTreeSet<_>>();
+    sweep(&fixture, Some(at(LAST, 0, 0))).await;
+    let again = findings(&fixture, true).await;
+    let lost: Vec<_> = ids(&all).difference(&ids(&again)).cloned().collect();
+    assert!(lost.is_empty(), "{lost:?}");
+
+    // A bad action repeated slowly for 30 days still ranks in the top 1%: before all who did nothing odd at once.
+    let end = at(LAST + 1, 2, 0);
+    let mut ranked = Vec::new();
+    for some in (2..USERS).collect::<Vec<_>>().chunks(60) {
+        let entities = some.iter().map(|number| entity(&key_of(*number)).unwrap()).collect();
+        let request = BatchGetRiskRequest { graph_arn: fixture.arn(), entities, time: Some(time_to_proto(end)) };
+        ranked.extend(fixture.reader.clone().batch_get_risk(request).await.unwrap().into_inner().risks);
+    }
+    ranked.sort_by(|one, other| other.score.total_cmp(&one.score));
+    let place = ranked.iter().position(|risk| name(risk.entity.as_ref()) == key_of(119)).unwrap();
+    println!("rank {} of {}: {:.1}", place + 1, ranked.len(), ranked[place].score);
+    assert!(place <= ranked.len() / 100, "place {place} of {}", ranked.len());
+    let of = &ranked[place];
+    assert!(of.parts.iter().any(|part| part.source == "peers" && part.description.contains("iam.amazonaws.com AttachUserPolicy")), "{of:#?}");
+    let whole: f64 = of.parts.iter().map(|part| part.contribution).sum::<f64>() + of.rest;
+    assert!((whole - of.score).abs() < 1e-9);
+    // The sources are those of the statistics, and who is only named beside counts nothing.
+    let sources = |risk: &Risk| risk.parts.iter().map(|part| part.source.clone()).collect::<Vec<_>>();
+    let night = risk(&fixture, &key_of(0), Some(end)).await;
+    assert!(sources(&night).contains(&"volume".to_owned()) && !sources(&night).contains(&"finding".to_owned()), "{night:#?}");
+    assert_eq!(risk(&fixture, "ip_address:203.0.113.200", Some(end)).await.parts.iter().filter(|part| part.source == "exfiltration").count(), 0);
+
+    // The same statistics, asked of one entity.
+    let day = (at(LAST, 0, 0), at(LAST + 1, 0, 0));
+    let of = anomalies(&fixture, &key_of(0), day.0, day.1).await;
+    let volume = of.iter().find(|anomaly| anomaly.source == "volume").unwrap();
+    assert!(volume.score > 50.0 && volume.label.starts_with("1500 calls in the hour") && volume.baseline.starts_with("usual at that hour"), "{volume:?}");
+    for anomaly in &of {
+        let parts: f64 = anomaly.parts.iter().map(|part| part.contribution).sum();
+        assert!((parts - anomaly.score).abs() < 1e-6, "{anomaly:?}");
+    }
+    let sources = |of: &[Anomaly]| of.iter().map(|anomaly| anomaly.source.clone()).collect::<Vec<_>>();
+    assert!(sources(&of).contains(&"burst".to_owned()));
+    let of = anomalies(&fixture, &key_of(119), day.0, day.1).await;
+    assert!(of.iter().any(|anomaly| anomaly.source == "peers" && anomaly.baseline.starts_with("0 of the 20 most similar")), "{of:#?}");
+    for (of, source) in [("eni-1", "beacon"), ("eni-2", "scan"), ("eni-3", "exfiltration")] {
+        let found = anomalies(&fixture, &format!("network_interface:{of}"), day.0, day.1).await;
+        assert_eq!(sources(&found).first().map(String::as_str), Some(source), "{found:#?}");
+        assert!(!found[0].others.is_empty());
+    }
+    let quiet = anomalies(&fixture, &key_of(7), day.0, day.1).await;
+    assert!(quiet.iter().all(|anomaly| anomaly.score < 40.0), "{quiet:#?}");
+    fixture.stop().await;
+}
+
+/// Twenty days of one user, and a night of 500 calls.
+async fn small(fixture: &Fixture) {
+    let mut calls: Vec<_> =
+        (0..160).map(|number: i64| Call::new(format!("q{number}"), &text(at(number / 8, 9 + number % 8, 0)), Who::User("alice")).json()).collect();
+    calls.extend((0..500).map(|number: i64| Call::new(format!("n{number}"), &text(at(20, 3, number % 60)), Who::User("alice")).json()));
+    fixture.commit_calls("small", &calls).await;
+}
+
+async fn swept_once(fixture: &Fixture) {
+    small(fixture).await;
+    let replica = fixture.replica().await;
+    // All at once: one sweeps, and the others are told so or find nothing left.
+    let sweeps = [fixture, &replica, fixture, &replica].map(|of| async move {
+        let request = SweepGraphRequest { graph_arn: of.arn(), from_time: None };
+        of.behavior().sweep_graph(request).await
+    });
+    let outcomes = join_all(sweeps).await;
+    let hours: u64 = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|swept| swept.get_ref().hours).sum();
+    assert_eq!(hours, 21 * 24, "each hour once");
+    for refusal in outcomes.into_iter().filter_map(Result::err) {
+        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
+    }
+    let found = findings(fixture, true).await;
+    let volumes: Vec<_> = found.iter().filter(|finding| finding.r#type == "Behavior:User/UnusualVolume").collect();
+    assert_eq!(volumes.len(), 1, "{found:#?}");
+    // Hot risks have it at once.
+    let hot = risk(fixture, &format!("user:{}", user_arn("alice")), None).await;
+    assert!(hot.parts.is_empty(), "of another time: {hot:?}");
+
+    // What crashed between the commit and the checkpoint is swept again and changes nothing.
+    fixture.forget_checkpoint().await;
+    assert_eq!(sweep(fixture, None).await.hours, 21 * 24);
+    assert_eq!(findings(fixture, true).await, found);
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_replica_sweeps_and_a_crash_repeats_nothing_on_sqlite() {
+    let fixture = Fixture::start().await;
+    swept_once(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_replica_sweeps_and_a_crash_repeats_nothing_on_postgres() {
+    let database = PostgresDatabase::create().await;
+    let url = database.url();
+    let fixture = Fixture::with(|config| config.store.url = url).await;
+    swept_once(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn sweeps_in_the_background_by_itself_and_leaves_other_graphs_alone() {
+    let fixture = Fixture::with(|config| (config.sweep.enabled, config.sweep.interval_seconds) = (true, 1)).await;
+    small(&fixture).await;
+    let seen = async {
+        while findings(&fixture, true).await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), seen).await.expect("the sweep finds the night");
+    // A token for another graph opens none of it.
+    let mut other = fixture.behavior_of(Some("arn:aws:detective:us-east-1:111122223333:graph:ffffffffffffffffffffffffffffffff".parse().unwrap()));
+    let refusal = other.sweep_graph(SweepGraphRequest { graph_arn: fixture.arn(), from_time: None }).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::PermissionDenied);
+    let refusal = other.get_anomalies(GetAnomaliesRequest { graph_arn: fixture.arn(), entity: entity("user:x"), scope: None }).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::PermissionDenied);
+    let refusal = other.list_watchlist_entries(ListWatchlistEntriesRequest { graph_arn: fixture.arn() }).await.unwrap_err();
+    assert_eq!(refusal.code(), Code::PermissionDenied);
+    fixture.stop().await;
+}
+
+async fn watched(fixture: &Fixture) {
+    let values: Vec<_> = detections().iter().map(Detection::json).collect();
+    fixture.commit("f", "s3://findings/1.jsonl", &lines(&values)).await;
+    let replica = fixture.replica().await;
+    let alice = format!("user:{}", user_arn("alice"));
+    let then = Some(time("2024-06-30T21:00:00Z"));
+    let usual = risk(fixture, &alice, then).await;
+    assert!(usual.score > 10.0 && usual.criticality == "normal" && usual.watchlist_pattern.is_empty(), "{usual:?}");
+    // Hot as well, in both.
+    for of in [fixture, &replica] {
+        assert_eq!(risk(of, &alice, None).await.criticality, "normal");
+    }
+    let create = |pattern: &str, criticality: Criticality| CreateWatchlistEntryRequest {
+        graph_arn: fixture.arn(),
+        pattern: pattern.to_owned(),
+        criticality: criticality.into(),
+        note: "keys to everything".to_owned(),
+        expire_time: None,
+    };
+    let mut client = fixture.behavior();
+    let entry = client.create_watchlist_entry(create("user:arn:aws:iam::*:user/al*", Criticality::Critical)).await.unwrap().into_inner().entry.unwrap();
+    client.create_watchlist_entry(create("user:*", Criticality::Low)).await.unwrap();
+    assert_eq!(entry.author_arn, "arn:aws:iam::111122223333:user/analyst");
+    let odds = |score: f64| score / (100.0 - score);
+    let raised = risk(fixture, &alice, then).await;
+    assert!((odds(raised.score) - 2.0 * odds(usual.score)).abs() < 1e-6, "{raised:?}");
+    assert_eq!((raised.criticality.as_str(), raised.watchlist_pattern.as_str()), ("critical", "user:arn:aws:iam::*:user/al*"));
+    assert_eq!(risk(fixture, &format!("user:{}", user_arn("bob")), then).await.criticality, "low");
+    let listed = client.list_watchlist_entries(ListWatchlistEntriesRequest { graph_arn: fixture.arn() }).await.unwrap().into_inner().entries;
+    assert_eq!(listed.iter().map(|entry| entry.pattern.as_str()).collect::<Vec<_>>(), ["user:*", "user:arn:aws:iam::*:user/al*"]);
+    // At once here, within seconds elsewhere.
+    assert_eq!(risk(fixture, &alice, None).await.criticality, "critical");
+    let follows = |criticality: &'static str| {
+        let (replica, alice) = (&replica, &alice);
+        async move {
+            while risk(replica, alice, None).await.criticality != criticality {
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), follows("critical")).await.expect("the other replica follows");
+    client.delete_watchlist_entry(DeleteWatchlistEntryRequest { graph_arn: fixture.arn(), entry_id: entry.id.clone() }).await.unwrap();
+    assert_eq!(risk(fixture, &alice, None).await.criticality, "low");
+    tokio::time::timeout(Duration::from_secs(10), follows("low")).await.expect("the other replica follows");
+    let gone = client.delete_watchlist_entry(DeleteWatchlistEntryRequest { graph_arn: fixture.arn(), entry_id: entry.id }).await.unwrap_err();
+    refused(&gone, Code::NotFound, "NOT_FOUND", &[]);
+    for (request, field) in [
+        (create("alice", Criticality::High), "pattern"),
+        (create("user:*", Criticality::Unspecified), "criticality"),
+        (CreateWatchlistEntryRequest { note: "x".repeat(1_001), ..create("user:*", Criticality::High) }, "note"),
+        (CreateWatchlistEntryRequest { expire_time: Some(time_to_proto(time("2024-01-01T00:00:00Z"))), ..create("user:*", Criticality::High) }, "expire_time"),
+    ] {
+        refused(&client.create_watchlist_entry(request).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &[field]);
+    }
+    replica.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchlists_decide_how_much_entities_matter_on_sqlite() {
+    let fixture = Fixture::start().await;
+    watched(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn watchlists_decide_how_much_entities_matter_on_postgres() {
+    let database = PostgresDatabase::create().await;
+    let url = database.url();
+    let fixture = Fixture::with(|config| config.store.url = url).await;
+    watched(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn refuses_wrong_scopes_and_unknown_entities() {
+    let fixture = Fixture::start().await;
+    let ask = |scope, of: &str| GetAnomaliesRequest { graph_arn: fixture.arn(), entity: entity(of), scope };
+    let long = Some(window_to_proto(window("2024-01-01T00:00:00Z", "2024-02-02T00:00:00Z")));
+    refused(&fixture.behavior().get_anomalies(ask(long, "user:x")).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["scope"]);
+    refused(&fixture.behavior().get_anomalies(ask(None, "user:x")).await.unwrap_err(), Code::NotFound, "NOT_FOUND", &[]);
+    let never = fixture.behavior().sweep_graph(SweepGraphRequest { graph_arn: fixture.arn(), from_time: None }).await.unwrap().into_inner();
+    assert_eq!(never, SweepGraphResponse::default(), "a graph without records");
+    fixture.stop().await;
+}
