@@ -157,6 +157,7 @@ fn text(indicator: &Indicator) -> String {
         Indicator::NewNetwork { organization, new_for_account } => format!("new network {organization}{}", for_account(new_for_account)),
         Indicator::NewUserAgent { user_agent, new_for_account } => format!("new user agent {user_agent}{}", for_account(new_for_account)),
         Indicator::RelatedFinding { id, finding_type, .. } => format!("finding {finding_type}, {id}"),
+        Indicator::RelatedFindingGroup { id } => format!("finding group {id}"),
     }
 }
 
