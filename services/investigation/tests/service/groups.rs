@@ -291,7 +291,7 @@ async fn an_investigation_names_the_groups_of_its_subject() {
         graph_arn: GRAPH.to_owned(),
         entity_arn: ANN.to_owned(),
         scope: Some(TimeRange { start_time: time(begin()), end_time: time(begin() + MICROS_PER_DAY) }),
-        request_id: String::new(),
+        ..api::StartInvestigationRequest::default()
     };
     let related = async || {
         let id = service.client("detective:StartInvestigation", GRAPH).start_investigation(start.clone()).await.unwrap().into_inner().investigation_id;
