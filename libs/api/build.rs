@@ -15,6 +15,7 @@ const FILES: &[&str] = &[
     "gumshoe/membership/v1/membership_service.proto",
     "gumshoe/membership/v1/organization_service.proto",
     "gumshoe/membership/v1/principal_service.proto",
+    "gumshoe/investigation/v1/finding_group_service.proto",
     "gumshoe/investigation/v1/investigation_service.proto",
 ];
 

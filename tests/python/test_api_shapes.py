@@ -20,6 +20,7 @@ from gumshoe import Server, binary  # noqa: E402  the folder is known only now
 OUTSIDE = {
     "gumshoe.graph.v1.GraphService",
     "gumshoe.ingest.v1.IngestService",
+    "gumshoe.investigation.v1.FindingGroupService",
     "gumshoe.investigation.v1.InvestigationService",
     "gumshoe.membership.v1.CredentialService",
     "gumshoe.membership.v1.MembershipService",

@@ -96,6 +96,8 @@ pub struct Lake {
     graphs: Mutex<HashMap<GraphArn, Arc<GraphLake>>>,
     /// The graphs of folders that were opened or looked into.
     folders: Mutex<HashMap<String, GraphArn>>,
+    /// Versions of the tables of findings, as they were last asked for.
+    finding_versions: Mutex<HashMap<GraphArn, u64>>,
 }
 
 impl Lake {
@@ -118,6 +120,7 @@ impl Lake {
             footers: read::Footers::new(config.metadata_memory_bytes),
             graphs: Mutex::default(),
             folders: Mutex::default(),
+            finding_versions: Mutex::default(),
         })
     }
 
@@ -154,6 +157,18 @@ impl Lake {
         Ok(graphs)
     }
 
+    /// The version of a graph's table of findings, which grows with every change; 0 for none. Opens nothing, so that all graphs can be
+    /// looked at in little memory.
+    ///
+    /// # Errors
+    /// [`LakeError`] when the store does not answer.
+    pub async fn finding_version(&self, arn: &GraphArn) -> Result<u64, LakeError> {
+        let known = self.finding_versions.lock().await.get(arn).copied().unwrap_or_default();
+        let version = self.store.latest_version(&format!("{}/{}", arn.id(), Table::Findings.name()), known).await?;
+        self.finding_versions.lock().await.insert(arn.clone(), version);
+        Ok(version)
+    }
+
     /// Ends the maintenance of a graph in this process, once and for all.
     pub async fn close(&self, arn: &GraphArn) {
         let graph = self.graphs.lock().await.get(arn).cloned();
@@ -173,6 +188,7 @@ impl Lake {
             graph.close().await;
         }
         self.folders.lock().await.remove(arn.id());
+        self.finding_versions.lock().await.remove(arn);
         self.store.remove(arn.id()).await
     }
 

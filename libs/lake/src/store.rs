@@ -1,10 +1,10 @@
 //! Object stores by URL: `file://` and `s3://`.
 
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc};
+use std::{collections::BTreeMap, future::ready, path::PathBuf, sync::Arc};
 
 use deltalake::logstore::{LogStoreRef, StorageConfig, default_logstore};
 use futures::{StreamExt, TryStreamExt};
-use object_store::{ClientConfigKey, ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore};
+use object_store::{ClientConfigKey, ObjectMeta, ObjectStore, aws::AmazonS3Builder, local::LocalFileSystem, path::Path, prefix::PrefixStore};
 use serde::{Deserialize, Serialize};
 use url::Url;
 
@@ -121,6 +121,15 @@ impl Store {
     pub(crate) async fn holds(&self, folder: &str) -> Result<bool, LakeError> {
         let prefix = folder.split('/').fold(self.prefix.clone(), |prefix, part| prefix.join(part));
         Ok(self.root.list(Some(&prefix)).next().await.transpose()?.is_some())
+    }
+
+    /// The version of the table in `folder` below the lake, which had version `known` before; 0 for none.
+    pub(crate) async fn latest_version(&self, folder: &str, known: u64) -> Result<u64, LakeError> {
+        let log = folder.split('/').chain(["_delta_log"]).fold(self.prefix.clone(), |prefix, part| prefix.join(part));
+        let known_file = log.clone().join(format!("{known:020}"));
+        let version = |object: ObjectMeta| object.location.filename().and_then(|name| name.get(..20)?.parse::<u64>().ok());
+        let latest = |latest: u64, object| ready(Ok(version(object).map_or(latest, |found| latest.max(found))));
+        Ok(self.root.list_with_offset(Some(&log), &known_file).try_fold(known, latest).await?)
     }
 
     pub(crate) async fn check(&self) -> Result<(), LakeError> {

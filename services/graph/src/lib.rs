@@ -13,9 +13,9 @@
 //! | [`rpc`] | the RPCs for reading |
 //! | `rpc::behavior` | the RPCs for what is unusual and what matters |
 //! | `rpc::rules` | the RPCs for detection rules |
-//! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
+//! | `rpc::administration` | the RPCs for membership, volumes and removal of graphs, and for finding groups |
 //! | `profile`, `activity` | an entity over a scope time |
-//! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
 //! | `watchlist` | which entities matter more than others |
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
@@ -40,6 +40,7 @@ use secrecy::ExposeSecret as _;
 use tonic::service::Routes;
 
 mod activity;
+mod actors;
 mod behavior;
 mod chain;
 pub mod commit;

@@ -25,6 +25,9 @@ pub struct Config {
     /// How investigations are worked off.
     #[serde(default)]
     pub investigations: Investigations,
+    /// How findings are grouped.
+    #[serde(default)]
+    pub groups: Groups,
     /// Lists of addresses that somebody warns of.
     #[serde(default)]
     pub threats: Threats,
@@ -105,6 +108,50 @@ pub struct Threats {
 impl Default for Threats {
     fn default() -> Self {
         Self { reload_seconds: 60, lists: Vec::new() }
+    }
+}
+
+/// How findings are grouped. All fields have defaults.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Groups {
+    /// Graphs that this process works on at once. Default 1.
+    pub parallel: usize,
+    /// How often changed findings are looked for. Default 10.
+    pub look_seconds: u64,
+    /// How long after its findings were grouped a graph's are grouped again at the earliest. Default 30.
+    pub interval_seconds: u64,
+    /// How long after a change was noted every replica of the graph service tells it: who reads before looks again. Default 5.
+    pub settle_seconds: u64,
+    /// How long after a failed attempt the next one comes. Default 10.
+    pub retry_seconds: u64,
+    /// After this long without a sign of life, others group a graph's findings. Default 60.
+    pub lease_seconds: u64,
+    /// Findings of one graph that are grouped, about; the worst if it has more. Default 20000.
+    pub max_findings: usize,
+}
+
+impl Default for Groups {
+    fn default() -> Self {
+        Self { parallel: 1, look_seconds: 10, interval_seconds: 30, settle_seconds: 5, retry_seconds: 10, lease_seconds: 60, max_findings: 20_000 }
+    }
+}
+
+impl Groups {
+    fn validate(&self) -> Result<(), ConfigError> {
+        let Self { parallel, look_seconds, interval_seconds: _, settle_seconds: _, retry_seconds, lease_seconds, max_findings } = *self;
+        for (key, zero) in [
+            ("parallel", parallel == 0),
+            ("look_seconds", look_seconds == 0),
+            ("retry_seconds", retry_seconds == 0),
+            ("lease_seconds", lease_seconds == 0),
+            ("max_findings", max_findings == 0),
+        ] {
+            if zero {
+                return Err(ConfigError::key(format!("groups.{key}"), "must be at least 1"));
+            }
+        }
+        Ok(())
     }
 }
 
@@ -217,6 +264,7 @@ impl Configuration for Config {
                 return Err(ConfigError::key(format!("investigations.{key}"), "must be at least 1"));
             }
         }
+        self.groups.validate()?;
         if self.threats.reload_seconds == 0 {
             return Err(ConfigError::key("threats.reload_seconds", "must be at least 1"));
         }

@@ -3,6 +3,7 @@
 use crate::{facts::Facts, indicator::Indicator};
 
 pub mod findings;
+pub mod groups;
 pub mod newness;
 pub mod techniques;
 pub mod threats;
@@ -15,8 +16,16 @@ const MAX_INDICATORS: usize = 200;
 type Detector = fn(&Facts) -> Vec<Indicator>;
 
 /// Every detector, in the order of the kinds of indicators.
-const DETECTORS: &[Detector] =
-    &[techniques::detect, travel::detect, threats::detect, newness::detect_places, newness::detect_networks, newness::detect_user_agents, findings::detect];
+const DETECTORS: &[Detector] = &[
+    techniques::detect,
+    travel::detect,
+    threats::detect,
+    newness::detect_places,
+    newness::detect_networks,
+    newness::detect_user_agents,
+    findings::detect,
+    groups::detect,
+];
 
 /// What all detectors find, by kind.
 #[must_use]

@@ -27,6 +27,9 @@ pub enum Error {
     /// The client of AWS.
     #[error("AWS cannot be called")]
     Aws(#[from] reqwest::Error),
+    /// The rules that say what findings are signs of.
+    #[error("the rules cannot be used")]
+    Rules(#[from] gumshoe_detections::LoadError),
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
@@ -44,6 +47,9 @@ pub enum GraphError {
     /// The process ended before the work did, each time.
     #[error("the work was cut off each time")]
     CutOff,
+    /// Groups of findings cannot be read.
+    #[error("the finding groups cannot be read")]
+    Store(#[source] StoreError),
 }
 
 impl From<Status> for GraphError {
@@ -116,7 +122,9 @@ impl From<Refusal> for Status {
             Refusal::Field(FieldError { field, reason }) => status::invalid_argument(&field, reason).into(),
             Refusal::Action => status::permission_denied("the call was allowed for another action").into(),
             Refusal::Status(status) => *status,
-            Refusal::Store(error @ (StoreError::RequestReused | StoreError::NotAllowed(_))) => status::conflict(error.to_string()).into(),
+            Refusal::Store(error @ (StoreError::RequestReused | StoreError::NotAllowed(_) | StoreError::Dissolved)) => {
+                status::conflict(error.to_string()).into()
+            }
             Refusal::Store(error @ (StoreError::TooManyRunning(_) | StoreError::TooManyAccepted(_))) => status::quota_exceeded(error.to_string()).into(),
             Refusal::Store(error @ StoreError::NotFound(_)) => Failure::new(Code::NotFound, ErrorReason::NotFound, error.to_string()).into(),
             Refusal::Store(error @ (StoreError::Unavailable(_) | StoreError::SchemaVersion { .. })) => {
@@ -130,7 +138,7 @@ impl From<Refusal> for Status {
                 tracing::warn!(error = %status::Chain(&error), "the graph service is not available");
                 status::unavailable("the graph service").into()
             }
-            Refusal::Graph(error @ (GraphError::Refused(_) | GraphError::CutOff)) => status::internal(&error).into(),
+            Refusal::Graph(error @ (GraphError::Refused(_) | GraphError::CutOff | GraphError::Store(_))) => status::internal(&error).into(),
         }
     }
 }

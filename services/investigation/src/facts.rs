@@ -121,6 +121,8 @@ pub struct Facts {
     pub travels: Vec<Call>,
     /// Findings that affect it.
     pub findings: Vec<RelatedFinding>,
+    /// Open groups of findings that name it or hold one of these, by id, worst first.
+    pub groups: Vec<String>,
     /// Addresses that it called from and that threat lists have, those of most records first.
     pub flagged: Vec<FlaggedAddress>,
 }
@@ -137,6 +139,7 @@ impl Facts {
             calls: Vec::new(),
             travels: Vec::new(),
             findings: Vec::new(),
+            groups: Vec::new(),
             flagged: Vec::new(),
         }
     }

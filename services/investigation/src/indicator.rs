@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::techniques::Tactic;
 
-/// Kinds of indicators, those of the Amazon Detective API. Nothing makes
-/// [`Self::RelatedFindingGroup`] yet, but it can be asked for.
+/// Kinds of indicators, those of the Amazon Detective API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -154,6 +153,11 @@ pub enum Indicator {
         /// An address that it names, or empty.
         address: String,
     },
+    /// A group of findings about the entity.
+    RelatedFindingGroup {
+        /// Its id.
+        id: String,
+    },
 }
 
 impl Indicator {
@@ -168,6 +172,7 @@ impl Indicator {
             Self::NewNetwork { .. } => Kind::NewNetwork,
             Self::NewUserAgent { .. } => Kind::NewUserAgent,
             Self::RelatedFinding { .. } => Kind::RelatedFinding,
+            Self::RelatedFindingGroup { .. } => Kind::RelatedFindingGroup,
         }
     }
 
@@ -207,6 +212,7 @@ impl Indicator {
             Self::RelatedFinding { id, finding_type, address } => {
                 Detail::RelatedFinding(api::RelatedFindingDetail { arn: id, r#type: finding_type, ip_address: address })
             }
+            Self::RelatedFindingGroup { id } => Detail::RelatedFindingGroup(api::RelatedFindingGroupDetail { id }),
         };
         api::Indicator { r#type: self.kind().to_proto().into(), detail: Some(detail), principal: None }
     }
@@ -250,6 +256,7 @@ pub(crate) mod tests {
             Indicator::NewNetwork { organization: text("Example Ürünler"), new_for_account: false },
             Indicator::NewUserAgent { user_agent: text("curl/8 \0 '; --"), new_for_account: true },
             Indicator::RelatedFinding { id: text("arn:x"), finding_type: text("UnauthorizedAccess:IAMUser/TorIPCaller"), address: String::new() },
+            Indicator::RelatedFindingGroup { id: text("0197b2f4-0000-7000-8000-000000000001") },
         ]
     }
 

@@ -8,6 +8,7 @@
 //! | [`suppression`] | what false positives teach: which findings are left out of listings |
 //! | [`investigation`] | investigations and their rules |
 //! | [`worker`] | working them off in the background |
+//! | [`groups`] | finding groups: findings that are one story |
 //! | [`claims`] | work in the background that replicas share by leases |
 //! | [`principals`] | whom an investigation of a finding, an account or a graph looks at |
 //! | [`evidence`], [`facts`] | what the graph knows of a subject, and how it is asked |
@@ -34,6 +35,7 @@ pub mod evidence;
 pub mod facts;
 pub mod feedback;
 pub mod finding;
+pub mod groups;
 pub mod indicator;
 pub mod investigation;
 pub mod principals;
@@ -50,6 +52,7 @@ pub use config::Config;
 pub use error::Error;
 
 use feedback::courier::Courier;
+use groups::{regroup::Regrouper, tactics::Catalog};
 use rpc::{Investigation, graph::Graphs};
 use store::{Store as _, sql::SqlStore};
 use worker::Worker;
@@ -57,8 +60,8 @@ use worker::Worker;
 /// The service's name, to which tokens are addressed.
 pub const SERVICE: &str = "investigation";
 
-/// Opens the store, whose schema must be up to date, serves, works investigations off and hands verdicts on until
-/// shutdown is requested.
+/// Opens the store, whose schema must be up to date, serves, works investigations off, groups findings and hands verdicts on
+/// until shutdown is requested.
 ///
 /// # Errors
 /// [`Error`].
@@ -76,6 +79,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     }
     let worker = Worker::new(store.clone(), graphs.clone(), clock.clone(), config.investigations.clone(), Arc::clone(&threats), started.clone());
     let courier = Courier::new(store.clone(), graphs.clone(), clock.clone(), config.feedback.clone(), decided.clone())?;
+    let regrouper = Regrouper::new(store.clone(), graphs.clone(), clock.clone(), config.groups.clone(), Catalog::shipped()?);
     let investigation = Investigation::new(store.clone(), graphs, clock, page_tokens, &config, started, decided);
     let ready = {
         let store = store.clone();
@@ -98,7 +102,8 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     };
     // In one future, so that who drops it ends all.
     let following = follow(threats, Duration::from_secs(config.threats.reload_seconds), shutdown.clone());
-    let (served, (), (), ()) = tokio::join!(serving, claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()), following);
+    let work = futures::future::join3(claims::run(worker, shutdown.clone()), claims::run(courier, shutdown.clone()), claims::run(regrouper, shutdown.clone()));
+    let (served, _, ()) = tokio::join!(serving, work, following);
     store.close().await;
     Ok(served?)
 }

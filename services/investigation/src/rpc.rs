@@ -6,6 +6,7 @@ use gumshoe_api::{
     convert::{FieldError, time_to_proto},
     investigation::v1::{
         self as api,
+        finding_group_service_server::FindingGroupServiceServer,
         investigation_service_server::{InvestigationService, InvestigationServiceServer},
     },
 };
@@ -23,13 +24,14 @@ use crate::{
 };
 
 pub mod graph;
+mod groups;
 mod investigations;
 mod triage;
 
 use graph::Graphs;
 
-/// Full name of the service, for health.
-pub const NAMES: &[&str] = &["gumshoe.investigation.v1.InvestigationService"];
+/// Full names of the services, for health.
+pub const NAMES: &[&str] = &["gumshoe.investigation.v1.InvestigationService", "gumshoe.investigation.v1.FindingGroupService"];
 
 /// Only the gateway has checked a principal's policies.
 const GATEWAY: &str = "gateway";
@@ -67,10 +69,11 @@ impl Investigation {
         Self { store, graphs, clock, page_tokens, running_limit, feedback, started, decided }
     }
 
-    /// The service.
+    /// The services.
     #[must_use]
     pub fn routes(&self, max_message_bytes: usize) -> Routes {
         Routes::new(InvestigationServiceServer::new(self.clone()).max_decoding_message_size(max_message_bytes))
+            .add_service(FindingGroupServiceServer::new(self.clone()).max_decoding_message_size(max_message_bytes))
     }
 }
 

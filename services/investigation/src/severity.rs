@@ -47,7 +47,8 @@ const fn weight(kind: Kind) -> Weight {
         Kind::NewNetwork => (4, 8, 10),
         Kind::NewUserAgent => (3, 8, 10),
         Kind::RelatedFinding => (15, 15, 30),
-        Kind::RelatedFindingGroup => (20, 20, 30),
+        // Its findings count already.
+        Kind::RelatedFindingGroup => (10, 10, 20),
     };
     Weight { each, new_for_account, most }
 }
@@ -156,6 +157,7 @@ fn text(indicator: &Indicator) -> String {
         Indicator::NewNetwork { organization, new_for_account } => format!("new network {organization}{}", for_account(new_for_account)),
         Indicator::NewUserAgent { user_agent, new_for_account } => format!("new user agent {user_agent}{}", for_account(new_for_account)),
         Indicator::RelatedFinding { id, finding_type, .. } => format!("finding {finding_type}, {id}"),
+        Indicator::RelatedFindingGroup { id } => format!("finding group {id}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Where verdicts, suppressions and investigations are kept.
+//! Where verdicts, suppressions, investigations and finding groups are kept.
 //!
 //! Each method is one transaction. Reads see every write that was acknowledged before. What belongs to a graph is seen
 //! through that graph only.
@@ -18,6 +18,7 @@ use crate::{
     verdict::{FindingId, NewVerdict, Verdict},
 };
 
+pub mod groups;
 pub mod sql;
 
 #[cfg(test)]
@@ -41,6 +42,9 @@ pub enum StoreError {
     /// The suppression is in a state that does not allow it.
     #[error("the suppression is {}", .0.as_str().to_lowercase())]
     NotAllowed(suppression::State),
+    /// The finding group is dissolved.
+    #[error("the finding group is dissolved")]
+    Dissolved,
     /// The schema is not the one that this program needs.
     #[error("the schema has version {found}, but {expected} is needed: run `migrate`")]
     SchemaVersion {
@@ -75,7 +79,7 @@ impl From<sqlx::Error> for StoreError {
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method; the others are named.
 #[async_trait]
-pub trait Store: Investigations + Outbox + Suppressions + Send + Sync + 'static {
+pub trait Store: groups::Groups + Investigations + Outbox + Suppressions + Send + Sync + 'static {
     /// Checks that the database answers and its schema fits: [`StoreError::SchemaVersion`] if not.
     async fn ready(&self) -> Result<(), StoreError>;
 

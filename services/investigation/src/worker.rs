@@ -121,6 +121,9 @@ impl Worker {
             async move {
                 let mut facts = evidence::collect(graph, &subject, scope).await?;
                 facts.flagged = detectors::threats::flagged(&facts.habits, threats);
+                let findings: Vec<&str> = facts.findings.iter().map(|finding| finding.id.as_str()).collect();
+                let groups = self.store.related_groups(&claimed.graph, &subject.entity(), &findings, scope).await;
+                facts.groups = groups.map_err(GraphError::Store)?.iter().map(ToString::to_string).collect();
                 Ok::<_, GraphError>((subject.entity(), detectors::detect(&facts)))
             }
         };
@@ -166,7 +169,7 @@ impl Worker {
     /// Has an investigation tried again, unless that has no prospect.
     async fn failed(&self, claimed: &Claimed, error: &GraphError) -> Result<(), StoreError> {
         let (graph, id) = (&claimed.graph, &claimed.id);
-        let unavailable = matches!(error, GraphError::Unavailable(_));
+        let unavailable = matches!(error, GraphError::Unavailable(_) | GraphError::Store(StoreError::Unavailable(_)));
         let waited = self.clock.now().0 - claimed.create_time.0;
         let given_up = if unavailable { waited > micros(Duration::from_secs(self.config.patience_seconds)) } else { claimed.attempts >= MAX_ATTEMPTS };
         if given_up {

@@ -8,6 +8,8 @@ mod aws;
 mod feedback;
 #[path = "service/graph.rs"]
 mod graph;
+#[path = "service/groups.rs"]
+mod groups;
 #[path = "service/harness.rs"]
 mod harness;
 #[path = "service/investigations.rs"]

@@ -10,11 +10,13 @@ use crate::{generate, quantity};
 
 mod access;
 mod behavior;
+mod groups;
 mod rules;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
 pub use behavior::{Criticality, Watchlist};
+pub use groups::{Group, GroupFormat, GroupStatus, Groups};
 pub use rules::{RuleFilter, RuleOrigin, Rules};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
@@ -91,6 +93,10 @@ pub enum Command {
         /// The finding's id or ARN.
         id: String,
     },
+    /// List finding groups: findings that are one story, worst first.
+    Groups(Groups),
+    /// Show one finding group, write it as a document, close or open it.
+    Group(Group),
     /// Sum up an entity over a time, against the 45 days before.
     Profile(Profile),
     /// Find entities by id, name or alias.

@@ -6,6 +6,7 @@ mod credentials;
 mod findings;
 mod generate;
 mod graph;
+mod groups;
 mod ingest;
 mod investigations;
 mod profile;
@@ -42,6 +43,8 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Ingest(ingest) => ingest::ingest(session, ingest).await,
         Command::Findings(filter) => findings::list(&session, filter).await,
         Command::Finding { id } => findings::show(&session, &id).await,
+        Command::Groups(filter) => groups::list(&session, filter).await,
+        Command::Group(group) => groups::group(&session, group).await,
         Command::Verdict { finding, verdict, note } => findings::decide(&session, finding, verdict, note).await,
         Command::Investigate(investigate) => investigations::investigate(&session, &investigate).await,
         Command::Investigations { id: Some(id), .. } => investigations::show(&session, &id).await,

@@ -8,7 +8,7 @@ use std::{
 use gumshoe_api::{
     graph::v1::{behavior_service_client::BehaviorServiceClient, graph_service_client::GraphServiceClient, rule_service_client::RuleServiceClient},
     ingest::v1::ingest_service_client::IngestServiceClient,
-    investigation::v1::investigation_service_client::InvestigationServiceClient,
+    investigation::v1::{finding_group_service_client::FindingGroupServiceClient, investigation_service_client::InvestigationServiceClient},
     membership::v1::{
         CreateTokenRequest, ListGraphsRequest, credential_service_client::CredentialServiceClient, membership_service_client::MembershipServiceClient,
         principal_service_client::PrincipalServiceClient,
@@ -150,6 +150,14 @@ impl Connection {
     /// [`Failure`] when no token can be had.
     pub async fn investigation_service(&self) -> Result<InvestigationServiceClient<Authorized>, Failure> {
         Ok(InvestigationServiceClient::new(self.authorized().await?))
+    }
+
+    /// The service of finding groups.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn finding_group_service(&self) -> Result<FindingGroupServiceClient<Authorized>, Failure> {
+        Ok(FindingGroupServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
     }
 
     /// The membership service.

@@ -1,12 +1,12 @@
-//! What membership asks: what graphs have taken in, and to remove their data.
+//! What other services ask of the lake: what graphs have taken in, to remove their data, and what finding groups are made by.
 
 use std::{str::FromStr as _, sync::Arc};
 
 use gumshoe_api::{
     convert::record_kind_to_proto,
     graph::v1::{
-        DeleteGraphDataRequest, DeleteGraphDataResponse, GetVolumesRequest, GetVolumesResponse, Volume,
-        graph_administration_service_server::GraphAdministrationService,
+        BatchCountActorsRequest, BatchCountActorsResponse, DeleteGraphDataRequest, DeleteGraphDataResponse, FindingVersion, GetVolumesRequest,
+        GetVolumesResponse, ListFindingVersionsRequest, ListFindingVersionsResponse, Volume, graph_administration_service_server::GraphAdministrationService,
     },
 };
 use gumshoe_lake::Lake;
@@ -18,6 +18,7 @@ use gumshoe_runtime::{
 use tonic::{Request, Response, Status};
 
 use crate::{
+    actors,
     commit::Commit,
     lease::Work,
     maintenance::Maintenance,
@@ -27,6 +28,10 @@ use crate::{
 
 /// Days that can be asked for at once.
 const MAX_DAYS: i32 = 90;
+/// Graphs of one page.
+const MAX_GRAPHS: usize = 1_000;
+/// Entities whose actors can be counted at once.
+const MAX_ENTITIES: usize = 100;
 
 /// The service.
 #[derive(Clone)]
@@ -99,5 +104,45 @@ impl GraphAdministrationService for Administration {
         removed.ok_or_else(|| status::unavailable("the store of leases"))?.map_err(rows::failure)?;
         tracing::info!(graph = %arn, "removed the data of a graph");
         Ok(Response::new(DeleteGraphDataResponse {}))
+    }
+
+    async fn list_finding_versions(&self, request: Request<ListFindingVersionsRequest>) -> Result<Response<ListFindingVersionsResponse>, Status> {
+        Caller::of(&request)?.require_issuer(&["investigation"])?;
+        let after = request.into_inner().page_token;
+        let mut graphs = self.lake.graphs().await.map_err(rows::failure)?;
+        graphs.sort_by_cached_key(ToString::to_string);
+        let mut response = ListFindingVersionsResponse::default();
+        for graph in graphs {
+            let graph_arn = graph.to_string();
+            if graph_arn <= after {
+                continue;
+            }
+            if let [.., last] = response.versions.as_slice()
+                && response.versions.len() >= MAX_GRAPHS
+            {
+                response.next_page_token.clone_from(&last.graph_arn);
+                break;
+            }
+            // One graph that cannot be read must not hide the others.
+            match self.lake.finding_version(&graph).await {
+                Ok(0) => {}
+                Ok(version) => response.versions.push(FindingVersion { graph_arn, version }),
+                Err(error) => tracing::warn!(error = %Chain(&error), %graph, "the version of a graph's findings cannot be read"),
+            }
+        }
+        Ok(Response::new(response))
+    }
+
+    async fn batch_count_actors(&self, request: Request<BatchCountActorsRequest>) -> Result<Response<BatchCountActorsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["investigation"])?;
+        let arn = caller.require_graph(&request.get_ref().graph_arn)?;
+        let entities = super::entities(&request.get_ref().entities)?;
+        if !(1..=MAX_ENTITIES).contains(&entities.len()) {
+            return Err(status::invalid_argument("entities", format!("must be 1 to {MAX_ENTITIES}")).into());
+        }
+        let lake = self.lake.graph(&arn).await.map_err(rows::failure)?;
+        lake.freshen().await.map_err(rows::failure)?;
+        Ok(Response::new(BatchCountActorsResponse { counts: actors::count(&lake, &entities).await? }))
     }
 }

@@ -1,12 +1,14 @@
-//! What membership asks: volumes, and the removal of a graph.
+//! What other services ask: volumes, the removal of a graph, and what finding groups are made by.
 
 use gumshoe_api::graph::v1::{
-    DeleteGraphDataRequest, GetGraphStatisticsRequest, GetVolumesRequest, graph_administration_service_client::GraphAdministrationServiceClient,
+    BatchCountActorsRequest, DeleteGraphDataRequest, GetGraphStatisticsRequest, GetVolumesRequest, ListFindingVersionsRequest,
+    graph_administration_service_client::GraphAdministrationServiceClient,
 };
 use tonic::Code;
 
 use crate::{
-    fixture::{ACCOUNT, Call, Fixture, Who},
+    findings::detections,
+    fixture::{ACCOUNT, Call, Fixture, Who, entity, lines},
     refuse::refused,
 };
 
@@ -69,5 +71,45 @@ async fn only_membership_may_ask() {
     let mut gateway = fixture.administration_as_gateway();
     let refusal = gateway.delete_graph_data(DeleteGraphDataRequest { graph_arn: fixture.arn() }).await.unwrap_err();
     assert_eq!(refusal.code(), Code::PermissionDenied);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn graphs_with_findings_are_told_and_when_these_change() {
+    let fixture = Fixture::start().await;
+    let mut investigation = fixture.administration_as_investigation();
+    let mut versions = async || investigation.list_finding_versions(ListFindingVersionsRequest::default()).await.unwrap().into_inner();
+    assert_eq!(versions().await.versions, []);
+    fixture.commit_calls("a", &calls(0..5)).await;
+    assert_eq!(versions().await.versions, [], "calls are no findings");
+    let findings: Vec<_> = detections().iter().map(crate::fixture::Detection::json).collect();
+    fixture.commit("f1", "s3://findings/1.jsonl", &lines(&findings[..3])).await;
+    let first = versions().await.versions;
+    assert_eq!(first.iter().map(|version| version.graph_arn.as_str()).collect::<Vec<_>>(), [fixture.arn()]);
+    fixture.commit_calls("b", &calls(5..9)).await;
+    assert_eq!(versions().await.versions, first);
+    fixture.commit("f2", "s3://findings/2.jsonl", &lines(&findings[3..])).await;
+    assert!(versions().await.versions[0].version > first[0].version);
+    let after = ListFindingVersionsRequest { page_token: fixture.arn() };
+    assert_eq!(fixture.administration_as_investigation().list_finding_versions(after).await.unwrap().into_inner().versions, []);
+    let mut membership = fixture.administration();
+    assert_eq!(membership.list_finding_versions(ListFindingVersionsRequest::default()).await.unwrap_err().code(), Code::PermissionDenied);
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn actors_of_an_entity_are_counted_once() {
+    let fixture = Fixture::start().await;
+    let call = |number: u32, who: &'static str| Call::new(format!("c-{number}"), "2024-06-30T10:00:00Z", Who::User(who)).json();
+    fixture.commit_calls("a", &[call(0, "alice"), call(1, "alice"), call(2, "bob")]).await;
+    fixture.commit_calls("b", &[call(3, "carol")]).await;
+    let ask = |entities| BatchCountActorsRequest { graph_arn: fixture.arn(), entities };
+    let entities: Vec<_> = ["ip_address:192.0.2.99", "ip_address:198.51.100.1"].into_iter().filter_map(entity).collect();
+    let mut investigation = fixture.administration_as_investigation();
+    let counts = investigation.batch_count_actors(ask(entities.clone())).await.unwrap().into_inner().counts;
+    assert_eq!(counts, [0, 3]);
+    refused(&investigation.batch_count_actors(ask(vec![])).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["entities"]);
+    let gateway = fixture.administration_as_gateway().batch_count_actors(ask(entities)).await.unwrap_err();
+    assert_eq!(gateway.code(), Code::PermissionDenied);
     fixture.stop().await;
 }

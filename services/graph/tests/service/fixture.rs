@@ -148,6 +148,7 @@ pub(crate) struct Fixture {
     channel: Channel,
     gateway: Arc<TokenSigner>,
     membership: Arc<TokenSigner>,
+    investigation: Arc<TokenSigner>,
     ingest: Arc<TokenSigner>,
     config: Config,
     folder: Arc<tempfile::TempDir>,
@@ -182,7 +183,7 @@ impl Fixture {
             std::fs::write(issuers.join(format!("{name}.pem")), public).unwrap();
             Arc::new(signer)
         };
-        let (gateway, ingest, membership) = (signer("gateway"), signer("ingest"), signer("membership"));
+        let signers = [signer("gateway"), signer("ingest"), signer("membership"), signer("investigation")];
         let lake = json!({ "url": format!("file://{}", folder.path().join("lake").display()) });
         let trust = Trust { issuers, signing_key: None };
         let store = Store::new(format!("sqlite://{}", folder.path().join("graph.db").display()).parse().unwrap());
@@ -197,7 +198,7 @@ impl Fixture {
         change(&mut config);
         gumshoe_graph::migrate(config.clone()).await.unwrap();
         let arn = format!("arn:aws:detective:us-east-1:{ACCOUNT}:graph:{graph}").parse().unwrap();
-        Self::serve(arn, config, Arc::new(folder), [gateway, ingest, membership]).await
+        Self::serve(arn, config, Arc::new(folder), signers).await
     }
 
     /// Another replica over the same lake.
@@ -209,11 +210,11 @@ impl Fixture {
     pub(crate) async fn replica_with(&self, change: impl FnOnce(&mut Config)) -> Self {
         let mut config = self.config.clone();
         change(&mut config);
-        let signers = [&self.gateway, &self.ingest, &self.membership].map(Arc::clone);
+        let signers = [&self.gateway, &self.ingest, &self.membership, &self.investigation].map(Arc::clone);
         Self::serve(self.arn.clone(), config, Arc::clone(&self.folder), signers).await
     }
 
-    async fn serve(arn: GraphArn, config: Config, folder: Arc<tempfile::TempDir>, [gateway, ingest, membership]: [Arc<TokenSigner>; 3]) -> Self {
+    async fn serve(arn: GraphArn, config: Config, folder: Arc<tempfile::TempDir>, [gateway, ingest, membership, investigation]: [Arc<TokenSigner>; 4]) -> Self {
         let listener = TcpListener::bind(config.listen.address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
@@ -231,6 +232,7 @@ impl Fixture {
             channel,
             gateway,
             membership,
+            investigation,
             ingest,
             config,
             folder,
@@ -289,6 +291,12 @@ impl Fixture {
     pub(crate) fn administration(&self) -> GraphAdministrationServiceClient<InterceptedService<Channel, Signing>> {
         let caller = Caller::service("membership", "gumshoe:GetVolumes").with_graph(self.arn.clone());
         GraphAdministrationServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.membership), caller })
+    }
+
+    /// What investigation asks with, for the graph.
+    pub(crate) fn administration_as_investigation(&self) -> GraphAdministrationServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::service("investigation", "gumshoe:BatchCountActors").with_graph(self.arn.clone());
+        GraphAdministrationServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.investigation), caller })
     }
 
     /// Every file of the lake.

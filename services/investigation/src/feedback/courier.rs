@@ -63,7 +63,7 @@ impl From<GraphError> for Trouble {
         let reason = Chain(&error).to_string();
         match error {
             GraphError::Unavailable(_) => Self::Waits(reason),
-            GraphError::Refused(_) | GraphError::CutOff => Self::MayPass(reason),
+            GraphError::Refused(_) | GraphError::CutOff | GraphError::Store(_) => Self::MayPass(reason),
         }
     }
 }

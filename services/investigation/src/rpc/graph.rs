@@ -21,6 +21,8 @@ use crate::{
     verdict::FindingId,
 };
 
+mod administration;
+
 /// A profile of full lists, or a page of records with their text, is larger than what gRPC takes by default.
 const MAX_MESSAGE_BYTES: usize = 64 << 20;
 /// The most values that the graph lists of a kind.

@@ -13,6 +13,7 @@ use crate::{
     verdict::{Delivery, DeliveryState, FindingId, Kind, NewVerdict, RequestId, Verdict},
 };
 
+mod groups;
 mod investigations;
 mod outbox;
 mod suppressions;
@@ -30,6 +31,7 @@ const SCHEMA: Schema = Schema {
         ("create outbox", include_str!("../../migrations/0007_create_outbox.sql")),
         ("create suppressions", include_str!("../../migrations/0008_create_suppressions.sql")),
         ("add investigation principals", include_str!("../../migrations/0009_add_investigation_principals.sql")),
+        ("create finding groups", include_str!("../../migrations/0010_create_finding_groups.sql")),
     ],
 };
 

@@ -12,6 +12,7 @@ use gumshoe_api::{
     convert::{time_from_proto, time_to_proto, window_from_proto},
     graph::v1::{
         self as proto, Activity, ActivityList, EntityProfile, Event, FindingSummary, Measures, Neighbor, Place,
+        graph_administration_service_server::{GraphAdministrationService, GraphAdministrationServiceServer},
         graph_service_server::{GraphService, GraphServiceServer},
     },
 };
@@ -33,6 +34,10 @@ pub struct Told {
     pub findings: Vec<FindingSummary>,
     /// What findings were asked for.
     pub listings: Vec<proto::ListFindingsRequest>,
+    /// How far the findings of graphs are, by ARN.
+    pub versions: HashMap<String, u64>,
+    /// With how many principals and machines entities have to do, by id.
+    pub actors: HashMap<String, u64>,
     /// What other entities are tied to, by their id, as a search for neighbours of one relation and direction gives it.
     pub neighbors: HashMap<(String, Relation, proto::Direction), Vec<EntityKey>>,
     /// What a search finds, of the types asked for.
@@ -71,7 +76,7 @@ impl FakeGraph {
 
     fn serve(&self, listener: TcpListener) {
         let verifier = Arc::new(TokenVerifier::from_directory("graph", &self.issuers).unwrap());
-        let routes = Routes::new(GraphServiceServer::new(self.clone()));
+        let routes = Routes::new(GraphServiceServer::new(self.clone())).add_service(GraphAdministrationServiceServer::new(self.clone()));
         let server = Server::new("graph", verifier, Shutdown::new()).options(&ServerOptions { timeout_seconds: 300, ..ServerOptions::default() });
         let running = tokio::spawn(async move { server.serve(listener, routes).await.unwrap() });
         *self.running.lock().unwrap() = Some(running);
@@ -171,6 +176,42 @@ type Nothing<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 fn unexpected<T>() -> Result<T, Status> {
     Err(Status::new(Code::Unimplemented, "not asked for by investigation"))
+}
+
+#[tonic::async_trait]
+impl GraphAdministrationService for FakeGraph {
+    async fn list_finding_versions(&self, request: Request<proto::ListFindingVersionsRequest>) -> Result<Response<proto::ListFindingVersionsResponse>, Status> {
+        Caller::of(&request)?.require_issuer(&["investigation"])?;
+        let told = self.told();
+        if let Some(failure) = told.failure.clone() {
+            return Err(failure);
+        }
+        // Pages of one.
+        let mut versions: Vec<_> = told.versions.iter().filter(|(arn, _)| arn.as_str() > request.get_ref().page_token.as_str()).collect();
+        versions.sort();
+        let more = versions.len() > 1;
+        let version = |(arn, version): (&String, &u64)| proto::FindingVersion { graph_arn: arn.clone(), version: *version };
+        let versions: Vec<_> = versions.into_iter().take(1).map(version).collect();
+        let next_page_token = versions.last().filter(|_| more).map(|last| last.graph_arn.clone()).unwrap_or_default();
+        Ok(Response::new(proto::ListFindingVersionsResponse { versions, next_page_token }))
+    }
+
+    async fn batch_count_actors(&self, request: Request<proto::BatchCountActorsRequest>) -> Result<Response<proto::BatchCountActorsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["investigation"])?;
+        caller.require_graph(&request.get_ref().graph_arn)?;
+        let told = self.told();
+        let counts = request.get_ref().entities.iter().map(|entity| told.actors.get(&entity.id).copied().unwrap_or_default()).collect();
+        Ok(Response::new(proto::BatchCountActorsResponse { counts }))
+    }
+
+    async fn get_volumes(&self, _: Request<proto::GetVolumesRequest>) -> Result<Response<proto::GetVolumesResponse>, Status> {
+        unexpected()
+    }
+
+    async fn delete_graph_data(&self, _: Request<proto::DeleteGraphDataRequest>) -> Result<Response<proto::DeleteGraphDataResponse>, Status> {
+        unexpected()
+    }
 }
 
 #[tonic::async_trait]

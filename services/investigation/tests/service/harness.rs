@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use gumshoe_api::{
     common::v1::ErrorReason,
-    investigation::v1::{self as api, investigation_service_client::InvestigationServiceClient},
+    investigation::v1::{self as api, finding_group_service_client::FindingGroupServiceClient, investigation_service_client::InvestigationServiceClient},
 };
 use gumshoe_investigation::{Config, Error, config};
 use gumshoe_runtime::{Caller, Configuration as _, Listen, PrincipalChannel, ServerOptions, Shutdown, Signed, Telemetry, Trust, Upstream, status::reason_of};
@@ -68,6 +68,7 @@ impl World {
             store: config::Store::new(Url::parse(&database).unwrap()),
             graph: Upstream::new(self.graph.url.clone()),
             investigations: config::Investigations { look_seconds: 1, retry_seconds: 1, ..config::Investigations::default() },
+            groups: config::Groups { look_seconds: 1, interval_seconds: 0, settle_seconds: 0, retry_seconds: 1, ..config::Groups::default() },
             feedback: config::Feedback { look_seconds: 1, retry_seconds: 1, ..config::Feedback::default() },
             threats: config::Threats { reload_seconds: 1, ..config::Threats::default() },
             page_token_key: None,
@@ -107,6 +108,12 @@ impl Service {
     pub fn client_of(&self, principal: &str, action: &str, graph: &str) -> Client {
         let caller = Caller::new(principal, "111111111111", action).with_graph(graph.parse().unwrap());
         InvestigationServiceClient::new(self.channel.signed(self.world.keys.signer("gateway"), caller))
+    }
+
+    /// A client of finding groups.
+    pub fn groups(&self, action: &str, graph: &str) -> FindingGroupServiceClient<Signed> {
+        let caller = Caller::new(ANN, "111111111111", action).with_graph(graph.parse().unwrap());
+        FindingGroupServiceClient::new(self.channel.signed(self.world.keys.signer("gateway"), caller))
     }
 
     /// An investigation.

@@ -11,7 +11,8 @@ use std::{
 use gumshoe_api::{
     common::v1::{ErrorReason, RecordKind},
     graph::v1::{
-        DeleteGraphDataRequest, DeleteGraphDataResponse, GetVolumesRequest, GetVolumesResponse, Volume,
+        BatchCountActorsRequest, BatchCountActorsResponse, DeleteGraphDataRequest, DeleteGraphDataResponse, GetVolumesRequest, GetVolumesResponse,
+        ListFindingVersionsRequest, ListFindingVersionsResponse, Volume,
         graph_administration_service_server::{GraphAdministrationService, GraphAdministrationServiceServer},
     },
     membership::v1::{
@@ -330,5 +331,13 @@ impl GraphAdministrationService for Lake {
         self.check(&request, "gumshoe:DeleteGraphData", &request.get_ref().graph_arn)?;
         self.deleted.lock().unwrap().push(request.into_inner().graph_arn);
         Ok(Response::new(DeleteGraphDataResponse {}))
+    }
+
+    async fn list_finding_versions(&self, _: Request<ListFindingVersionsRequest>) -> Result<Response<ListFindingVersionsResponse>, Status> {
+        Err(Status::unimplemented("not asked for by membership"))
+    }
+
+    async fn batch_count_actors(&self, _: Request<BatchCountActorsRequest>) -> Result<Response<BatchCountActorsResponse>, Status> {
+        Err(Status::unimplemented("not asked for by membership"))
     }
 }

@@ -123,7 +123,7 @@ pub enum SuppressionState {
     Deleted,
 }
 
-fn severity(text: &str) -> Result<f64, String> {
+pub(super) fn severity(text: &str) -> Result<f64, String> {
     let number = match text.to_lowercase().as_str() {
         "informational" => 0.0,
         "low" => 1.0,
@@ -136,7 +136,7 @@ fn severity(text: &str) -> Result<f64, String> {
 }
 
 /// As [`severity`], but a word is the end of its band.
-fn most_severity(text: &str) -> Result<f64, String> {
+pub(super) fn most_severity(text: &str) -> Result<f64, String> {
     match text.to_lowercase().as_str() {
         "informational" => Ok(1_f64.next_down()),
         "low" => Ok(4_f64.next_down()),

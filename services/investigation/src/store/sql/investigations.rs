@@ -25,39 +25,39 @@ const MISSING: StoreError = StoreError::NotFound("investigation");
 const ROWS_PER_STATEMENT: usize = 500;
 const MICROS_PER_MILLISECOND: i64 = 1_000;
 
-type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
+pub(super) type Query<'q> = sqlx::query::Query<'q, Any, sqlx::any::AnyArguments>;
 
 /// A value to bind.
-enum Value {
+pub(super) enum Value {
     Text(String),
     Number(i64),
 }
 
 /// The condition of a statement, and the values of its places.
-struct Condition {
-    text: String,
-    values: Vec<Value>,
+pub(super) struct Condition {
+    pub(super) text: String,
+    pub(super) values: Vec<Value>,
 }
 
 impl Condition {
-    fn of_graph(graph: &GraphArn) -> Self {
+    pub(super) fn of_graph(graph: &GraphArn) -> Self {
         Self { text: "graph_arn = $1".to_owned(), values: vec![Value::Text(graph.to_string())] }
     }
 
     /// The place of another value: `$2`.
-    fn place(&mut self, value: Value) -> String {
+    pub(super) fn place(&mut self, value: Value) -> String {
         self.values.push(value);
         format!("${}", self.values.len())
     }
 
     /// Adds `column operator value`.
-    fn and(&mut self, column_and_operator: &str, value: Value) {
+    pub(super) fn and(&mut self, column_and_operator: &str, value: Value) {
         let place = self.place(value);
         self.text += &format!(" AND {column_and_operator} {place}");
     }
 }
 
-fn bound<'q>(query: Query<'q>, values: Vec<Value>) -> Query<'q> {
+pub(super) fn bound<'q>(query: Query<'q>, values: Vec<Value>) -> Query<'q> {
     values.into_iter().fold(query, |query, value| match value {
         Value::Text(text) => query.bind(text),
         Value::Number(number) => query.bind(number),
