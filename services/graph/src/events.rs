@@ -18,11 +18,12 @@ use crate::{
 };
 
 /// Bytes in one message of a stream, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
+pub(crate) const BYTES_A_MESSAGE: usize = 1 << 20;
 /// Ids of user agents are cut at this many bytes; the records have them whole.
 const USER_AGENT_ID_BYTES: usize = 1_024;
 
-const COLUMNS: &str = "event_id, kind, time, account, region, actor_type, actor_id, service, operation, error, address, user_agent, source_object, \"offset\"";
+pub(crate) const COLUMNS: &str =
+    "event_id, kind, time, account, region, actor_type, actor_id, service, operation, error, address, user_agent, source_object, \"offset\"";
 
 /// Which records.
 #[derive(Debug, Clone, Default)]
@@ -170,7 +171,7 @@ fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEventsResponse>> {
     Ok(page::messages(events, usize::MAX, BYTES_A_MESSAGE).into_iter().map(|events| StreamEventsResponse { events }).collect())
 }
 
-fn events(columns: Columns<'_>, raw: bool) -> Answer<Vec<(Event, Cursor)>> {
+pub(crate) fn events(columns: Columns<'_>, raw: bool) -> Answer<Vec<(Event, Cursor)>> {
     let (ids, kinds, times) = (columns.texts("event_id")?, columns.texts("kind")?, columns.numbers("time")?);
     let (accounts, regions, actor_types, actor_ids) =
         (columns.texts("account")?, columns.texts("region")?, columns.texts("actor_type")?, columns.texts("actor_id")?);

@@ -12,6 +12,8 @@
 //! | `rpc::administration` | the RPCs for membership: volumes, removal of graphs |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `analysis` | heavy questions, over months or all findings |
+//! | `cluster` | the scheduler and the executors of the engine that they may run on |
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
@@ -22,18 +24,21 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
-    graph_administration_service_server::GraphAdministrationServiceServer, graph_service_server::GraphServiceServer,
-    graph_writer_service_server::GraphWriterServiceServer,
+    analysis_service_server::AnalysisServiceServer, graph_administration_service_server::GraphAdministrationServiceServer,
+    graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer,
 };
 use gumshoe_enrich::Places;
-use gumshoe_lake::Lake;
+use gumshoe_lake::{Engine, Lake};
 use gumshoe_profiles::Profiles;
 use gumshoe_runtime::{Listener, PageTokens, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
 use tonic::service::Routes;
 
 mod activity;
+mod analysis;
 mod chain;
+#[cfg(feature = "ballista")]
+pub mod cluster;
 pub mod commit;
 pub mod config;
 mod dedup;
@@ -65,7 +70,12 @@ pub use error::Error;
 pub const SERVICE: &str = "graph";
 
 /// Names for which health is reported.
-pub const HEALTH_NAMES: &[&str] = &["gumshoe.graph.v1.GraphService", "gumshoe.graph.v1.GraphWriterService", "gumshoe.graph.v1.GraphAdministrationService"];
+pub const HEALTH_NAMES: &[&str] = &[
+    "gumshoe.graph.v1.GraphService",
+    "gumshoe.graph.v1.GraphWriterService",
+    "gumshoe.graph.v1.GraphAdministrationService",
+    "gumshoe.graph.v1.AnalysisService",
+];
 
 use hot::Hot;
 use lease::Leases;
@@ -79,6 +89,7 @@ use store::sql::SqlStore;
 pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let store = Arc::new(SqlStore::open(&config.store).await?);
     let lake = Arc::new(Lake::open(&config.lake).await?);
+    let engine = Engine::open(config.query_engine.as_ref())?;
     let leases = Leases::new(store.clone(), Arc::new(SystemClock));
     let maintenance = Arc::new(Maintenance::new(Arc::clone(&lake), leases, Arc::new(SystemClock), config.maintenance));
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
@@ -88,9 +99,11 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), config.known_event_ids);
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance));
+    let analysis = rpc::analysis::Analysis::new(Arc::clone(&lake), engine);
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
-        .add_service(GraphAdministrationServiceServer::new(administration));
+        .add_service(GraphAdministrationServiceServer::new(administration))
+        .add_service(AnalysisServiceServer::new(analysis).max_decoding_message_size(config.server.max_message_bytes));
     // The store of leases is for work in the background: calls are answered without it.
     let ready = move || {
         let lake = Arc::clone(&lake);

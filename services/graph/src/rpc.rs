@@ -31,6 +31,7 @@ use crate::{
 };
 
 pub(crate) mod administration;
+pub(crate) mod analysis;
 pub(crate) mod hot;
 pub(crate) mod page;
 mod watch;

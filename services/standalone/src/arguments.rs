@@ -9,9 +9,11 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod analysis;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use analysis::{Baselines, Hunt, Pairs};
 pub use triage::{FindingStatus, Findings, SuppressionFilter, SuppressionState, Suppressions, Verdict};
 
 const AFTER_HELP: &str = "\
@@ -115,6 +117,10 @@ pub enum Command {
     },
     /// List log records, latest first.
     Events(Events),
+    /// Search all records by patterns, earliest first; for months of them.
+    Hunt(Hunt),
+    /// List every two findings that share an entity which few findings name.
+    Pairs(Pairs),
     /// Say how risky entities are, and why.
     Risk {
         /// `type:id`, or an id or name alone.
@@ -456,6 +462,8 @@ pub enum Export {
     },
     /// Log records.
     Events(EventFilter),
+    /// What is usual for every entity: hours with anything, amounts an hour, first and last time.
+    Baselines(Baselines),
 }
 
 /// What to generate.

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gumshoe_api::{
-    graph::v1::graph_service_client::GraphServiceClient,
+    graph::v1::{analysis_service_client::AnalysisServiceClient, graph_service_client::GraphServiceClient},
     ingest::v1::ingest_service_client::IngestServiceClient,
     investigation::v1::investigation_service_client::InvestigationServiceClient,
     membership::v1::{
@@ -118,6 +118,14 @@ impl Connection {
     /// [`Failure`] when no token can be had.
     pub async fn graph_service(&self) -> Result<GraphServiceClient<Authorized>, Failure> {
         Ok(GraphServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
+    }
+
+    /// The graph's service for heavy questions.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn analysis_service(&self) -> Result<AnalysisServiceClient<Authorized>, Failure> {
+        Ok(AnalysisServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
     }
 
     /// The ingest service.

@@ -123,7 +123,7 @@ pub enum SuppressionState {
     Deleted,
 }
 
-fn severity(text: &str) -> Result<f64, String> {
+pub(super) fn severity(text: &str) -> Result<f64, String> {
     let number = match text.to_lowercase().as_str() {
         "informational" => 0.0,
         "low" => 1.0,
