@@ -6,8 +6,9 @@ use std::{
 };
 
 use gumshoe_api::graph::v1::{
-    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, graph_administration_service_client::GraphAdministrationServiceClient,
-    graph_service_client::GraphServiceClient, graph_writer_service_client::GraphWriterServiceClient,
+    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, analysis_service_client::AnalysisServiceClient,
+    graph_administration_service_client::GraphAdministrationServiceClient, graph_service_client::GraphServiceClient,
+    graph_writer_service_client::GraphWriterServiceClient,
 };
 use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
@@ -236,6 +237,12 @@ impl Fixture {
             None => caller,
         };
         GraphServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
+    }
+
+    /// Heavy questions.
+    pub(crate) fn analysis(&self) -> AnalysisServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:HuntEvents").with_graph(self.arn.clone());
+        AnalysisServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
     }
 
     /// The same asked by the gateway, which may not.

@@ -3,6 +3,7 @@
 
 mod access;
 mod administration;
+mod analysis;
 mod cache;
 mod chain;
 mod events;
