@@ -190,15 +190,18 @@ async fn cancel(scheduler: String, job_id: String) {
     }
 }
 
-/// The client gives texts only. What the scheduler has given up is not begun again, unless it was for want of executors;
-/// all else is a connection that broke or a result that was lost with its executor.
+/// In what the scheduler says of a job that it has given up: executors or the store were lost, and a new job may find others.
+const LOST: [&str; 3] = ["executors were lost", "Shuffle fetch partition error", "Generic S3 error"];
+
+/// The client gives texts only. A job that failed for what it is fails again; all else is what was lost, a connection that
+/// broke, or a result that went with its executor.
 fn explain(error: DataFusionError) -> LakeError {
     let text = whole(&error);
     if is_vanished(&text) {
         return LakeError::Vanished;
     }
-    let given_up = text.contains(" failed: ") && text.contains("Job ") && !text.contains("executors were lost");
-    if given_up || text.contains("Could not parse plan") { error.into() } else { LakeError::Engine(text) }
+    let failed = text.contains("Could not parse plan") || (text.contains("Job ") && text.contains(" failed: "));
+    if failed && !LOST.iter().any(|lost| text.contains(lost)) { error.into() } else { LakeError::Engine(text) }
 }
 
 /// Plans of [`Pinned`] tables as bytes; all else is Ballista's.
@@ -352,4 +355,26 @@ pub async fn execute(lake: &LakeConfig, options: ExecutorOptions, health: Execut
         ..ExecutorProcessConfig::default()
     };
     start_executor_process(Arc::new(config)).await.map_err(|error| failed(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_lost_is_told_from_what_is_wrong() {
+        let fault = |text: &str| explain(DataFusionError::Execution(text.to_owned()));
+        for lost in [
+            "transport error",
+            "Job 7 failed: all executors were lost and no executor re-registered within 6s",
+            "Job 7 failed: Job failed due to stage 2 failed: Stage 2 has failed 4 times, most recent failure reason: \"Shuffle fetch partition error from Executor a\"",
+        ] {
+            assert!(matches!(fault(lost), LakeError::Engine(_)), "{lost}");
+        }
+        for wrong in ["Job 7 failed: Job failed due to stage 1 failed: Resources exhausted", "Could not parse plan: unknown function"] {
+            assert!(matches!(fault(wrong), LakeError::Query(_)), "{wrong}");
+        }
+        let removed = "Job 7 failed: External error: Object at location x/events/part-1.parquet not found: Error performing GET";
+        assert!(matches!(fault(removed), LakeError::Vanished));
+    }
 }
