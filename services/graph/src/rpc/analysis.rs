@@ -10,10 +10,7 @@ use gumshoe_api::{
     },
 };
 use gumshoe_lake::{Engine, GraphLake, Lake};
-use gumshoe_runtime::{
-    status::{self, Failure},
-    token::Caller,
-};
+use gumshoe_runtime::{status, token::Caller};
 use tonic::{Request, Response, Status};
 
 use super::{Streamed, boxed, field};
@@ -135,7 +132,7 @@ impl AnalysisService for Analysis {
         let lake = self.open(&request, |body| &body.graph_arn).await?;
         let body = request.into_inner();
         if !(0.0..=10.0).contains(&body.min_severity) {
-            return Err(Failure::into(status::invalid_argument("min_severity", "must lie between 0 and 10")));
+            return Err(status::invalid_argument("min_severity", "must lie between 0 and 10").into());
         }
         let which = pairs::Which {
             scope: convert::window_from_proto("scope", body.scope.as_ref()).map_err(field)?,
