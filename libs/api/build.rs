@@ -6,6 +6,7 @@ const FILES: &[&str] = &[
     "gumshoe/common/v1/common.proto",
     "gumshoe/ingest/v1/ingest_service.proto",
     "gumshoe/graph/v1/behavior_service.proto",
+    "gumshoe/graph/v1/analysis_service.proto",
     "gumshoe/graph/v1/graph_administration_service.proto",
     "gumshoe/graph/v1/graph_service.proto",
     "gumshoe/graph/v1/graph_writer_service.proto",

@@ -256,6 +256,10 @@ impl GraphLake {
         versions
     }
 
+    pub(crate) fn runtime(&self) -> Arc<RuntimeEnv> {
+        Arc::clone(&self.runtime)
+    }
+
     fn empty_session(&self) -> SessionContext {
         let cores = std::thread::available_parallelism().map_or(2, std::num::NonZero::get);
         let mut config = SessionConfig::new().with_target_partitions(cores).with_information_schema(false);

@@ -8,6 +8,7 @@
 //! | [`changes`] | what each commit did to a table |
 //! | [`read`] | rows of few entities, without the query engine |
 //! | [`models`] | what was learned from the tables, beside them |
+//! | [`engine`] | heavy queries, here or on Ballista |
 //! | [`commit`] | batches into every table, each once, whichever process writes |
 //! | [`maintenance`] | small files into large ones, old rows and unused files away |
 //! | [`store`] | object stores by URL |
@@ -16,6 +17,7 @@
 
 pub mod changes;
 pub mod commit;
+pub mod engine;
 pub mod file;
 pub mod graph;
 pub mod maintenance;
@@ -41,6 +43,7 @@ pub use datafusion::{
     error::DataFusionError,
     execution::SendableRecordBatchStream,
 };
+pub use engine::{Engine, Query, Rows};
 pub use file::{Column, DataFile, FileWriter, encode, encode_columns};
 pub use graph::{BatchCounts, GraphLake, Progress, Snapshot};
 pub use maintenance::{Fence, Layout};
@@ -83,6 +86,12 @@ pub enum LakeError {
     /// The graph is being removed: nothing was committed.
     #[error("the graph is being removed")]
     Removed,
+    /// Files that a query reads were removed while it ran; run it again.
+    #[error("files were removed while the query ran")]
+    Vanished,
+    /// The cluster that runs heavy queries does not answer or lost what it had; try again.
+    #[error("the query engine failed: {0}")]
+    Engine(String),
 }
 
 /// All graphs under one URL.
@@ -113,9 +122,13 @@ impl Lake {
             }
             RuntimeEnvBuilder::new().with_memory_pool(Arc::new(FairSpillPool::new(memory_bytes))).with_disk_manager_builder(disk).build_arc()
         };
+        let store = store::Store::open(config)?;
+        let queries = runtime(config.query_memory_bytes)?;
+        let name = url::Url::parse(engine::pinned::LAKE).map_err(|error| LakeError::Config { url: config.url.to_string(), reason: error.to_string() })?;
+        queries.register_object_store(&name, store.lake());
         Ok(Self {
-            store: store::Store::open(config)?,
-            runtime: runtime(config.query_memory_bytes)?,
+            store,
+            runtime: queries,
             merging: runtime(maintenance::MEMORY_BYTES)?,
             footers: read::Footers::new(config.metadata_memory_bytes),
             graphs: Mutex::default(),

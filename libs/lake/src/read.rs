@@ -31,6 +31,7 @@ mod filter;
 mod footer;
 mod rows;
 
+pub(crate) use files::File;
 use files::Files;
 use filter::Filter;
 pub(crate) use footer::Footers;
@@ -118,7 +119,7 @@ impl Reading {
     }
 
     /// The files of a table. They are looked up in its log once a version, by whoever asks first.
-    fn files(&self, table: Table) -> Arc<Files> {
+    pub(crate) fn files(&self, table: Table) -> Arc<Files> {
         let known = read(&self.files).get(table as usize).cloned().unwrap_or_default();
         let Some(snapshot) = read(&self.snapshots).get(&table).cloned() else { return known };
         if known.is_of(&snapshot) {

@@ -72,6 +72,11 @@ impl Store {
         Ok(Self { root, url: config.url.clone(), prefix })
     }
 
+    /// The lake's own folder.
+    pub(crate) fn lake(&self) -> Arc<dyn ObjectStore> {
+        Arc::new(PrefixStore::new(Arc::clone(&self.root), self.prefix.clone()))
+    }
+
     /// The Delta log store of the table in `folder` below the lake.
     pub(crate) fn log_store(&self, folder: &str) -> Result<LogStoreRef, LakeError> {
         let mut url = self.url.clone();

@@ -36,7 +36,7 @@ pub use clock::{Clock, FixedClock, SystemClock};
 pub use config::{ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust, Upstream};
 pub use inside::{Inside, Wire};
 pub use page::{PageTokens, Scope};
-pub use process::main;
+pub use process::{main, part};
 pub use server::{Listener, ServeError, Server};
 pub use shutdown::Shutdown;
 pub use status::Failure;

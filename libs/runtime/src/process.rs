@@ -1,4 +1,4 @@
-//! The `main` of every service: `serve`, `migrate`, `check-config`.
+//! The `main` of every service: `serve`, `migrate`, `check-config`; and of parts that the same program runs.
 
 use std::{
     error::Error,
@@ -86,7 +86,32 @@ where
     E: Into<BoxError>,
     F: Into<BoxError>,
 {
-    match start(arguments, run, migrate) {
+    exit(start(arguments, run, migrate))
+}
+
+/// Runs a part of `service` if the first argument of the process names it by its [`Configuration::SERVICE`]; `None` if it
+/// does not. The other arguments are those of a service, but that a part serves if no command says otherwise and has nothing
+/// to migrate.
+pub fn part<C, E>(service: &str, run: impl AsyncFnOnce(C, TcpListener, Shutdown) -> Result<(), E>) -> Option<ExitCode>
+where
+    C: Configuration,
+    E: Into<BoxError>,
+{
+    let mut arguments = config::arguments().peekable();
+    arguments.next_if(|first| first == C::SERVICE)?;
+    let program = format!("gumshoe-{service} {}", C::SERVICE);
+    let usage = format!("usage: {program} [serve | check-config] [--config FILE] [--set KEY=VALUE]…\n");
+    let invocation = match Invocation::parse(arguments, Some(Command::Serve)) {
+        Ok(Invocation { command: Command::Migrate, .. }) => Err(Fault::Usage(format!("`{program}` has nothing to migrate\n{usage}"))),
+        Ok(invocation) => Ok(invocation),
+        Err(reason) => Err(Fault::Usage(format!("{reason}\n{usage}"))),
+    };
+    let nothing = async |_: C| Ok::<(), std::convert::Infallible>(());
+    Some(exit(invocation.and_then(|invocation| carry_out(invocation, &usage, run, nothing))))
+}
+
+fn exit(outcome: Result<(), Fault>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(fault) => {
             // A closed terminal is no reason to fail in another way.
@@ -106,14 +131,29 @@ where
     E: Into<BoxError>,
     F: Into<BoxError>,
 {
-    let invocation = Invocation::parse(arguments).map_err(|reason| Fault::Usage(format!("{reason}\n{}", usage(C::SERVICE))))?;
+    let usage = usage(C::SERVICE);
+    let invocation = Invocation::parse(arguments, None).map_err(|reason| Fault::Usage(format!("{reason}\n{usage}")))?;
+    carry_out(invocation, &usage, run, migrate)
+}
+
+fn carry_out<C, E, F>(
+    invocation: Invocation,
+    usage: &str,
+    run: impl AsyncFnOnce(C, TcpListener, Shutdown) -> Result<(), E>,
+    migrate: impl AsyncFnOnce(C) -> Result<(), F>,
+) -> Result<(), Fault>
+where
+    C: Configuration,
+    E: Into<BoxError>,
+    F: Into<BoxError>,
+{
     let load = || -> Result<C, ConfigError> {
         let configuration: C = config::load(C::SERVICE, invocation.file.as_deref(), &invocation.overrides)?;
         configuration.validate()?;
         Ok(configuration)
     };
     match invocation.command {
-        Command::Help => print(&usage(C::SERVICE)),
+        Command::Help => print(usage),
         Command::Version => print(concat!(env!("CARGO_PKG_VERSION"), "\n")),
         Command::CheckConfig => print(&config::show(&load()?)?),
         Command::Migrate => {
@@ -179,7 +219,8 @@ struct Invocation {
 }
 
 impl Invocation {
-    fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, String> {
+    /// Reads arguments; `default` is the command if they name none.
+    fn parse(arguments: impl IntoIterator<Item = OsString>, default: Option<Command>) -> Result<Self, String> {
         let mut command = None;
         let (mut file, mut overrides) = (None, Vec::new());
         let mut arguments = arguments.into_iter();
@@ -215,7 +256,7 @@ impl Invocation {
                 return Err(format!("one command too many: `{argument}`"));
             }
         }
-        Ok(Self { command: command.ok_or("no command")?, file, overrides })
+        Ok(Self { command: command.or(default).ok_or("no command")?, file, overrides })
     }
 }
 
@@ -224,7 +265,7 @@ mod tests {
     use super::*;
 
     fn parse(arguments: &[&str]) -> Result<Invocation, String> {
-        Invocation::parse(arguments.iter().map(OsString::from))
+        Invocation::parse(arguments.iter().map(OsString::from), None)
     }
 
     #[test]
@@ -237,6 +278,8 @@ mod tests {
         assert_eq!(parse(&["serve", "--config", "a.toml", "--set", "lake.url=file:///a?b=c", "--set=x="]).unwrap(), expected);
         assert_eq!(parse(&["--set=lake.url=file:///a?b=c", "--config=a.toml", "--set", "x=", "serve"]).unwrap(), expected);
         assert_eq!(parse(&["-h"]).unwrap().command, Command::Help);
+        let part = Invocation::parse(["--config=a.toml"].map(OsString::from), Some(Command::Serve)).unwrap();
+        assert_eq!((part.command, part.file), (Command::Serve, Some("a.toml".into())));
     }
 
     #[test]

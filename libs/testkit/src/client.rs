@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use futures::stream;
 use gumshoe_api::{
-    graph::v1::graph_service_client::GraphServiceClient,
+    graph::v1::{analysis_service_client::AnalysisServiceClient, graph_service_client::GraphServiceClient},
     ingest::v1::{BatchResult, RecordsPiece, StreamRecordsRequest, ingest_service_client::IngestServiceClient},
     investigation::v1::investigation_service_client::InvestigationServiceClient,
     membership::v1::{
@@ -107,6 +107,12 @@ impl Client {
     #[must_use]
     pub fn graph(&self) -> GraphServiceClient<Authorized> {
         GraphServiceClient::new(self.authorized()).max_decoding_message_size(MAX_ANSWER)
+    }
+
+    /// The graph's service for heavy questions.
+    #[must_use]
+    pub fn analysis(&self) -> AnalysisServiceClient<Authorized> {
+        AnalysisServiceClient::new(self.authorized()).max_decoding_message_size(MAX_ANSWER)
     }
 
     /// The ingest service.

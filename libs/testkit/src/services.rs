@@ -168,6 +168,15 @@ impl Processes {
         Client::sign_in(&self.endpoint(), &account.graph_arn, &account.access_key_id, &account.secret_access_key).await.expect("CreateToken")
     }
 
+    /// A service's configuration in TOML, without its settings.
+    ///
+    /// # Panics
+    /// When it is not there.
+    #[must_use]
+    pub fn configuration(&self, service: Service) -> String {
+        fs::read_to_string(file(self.folder.path(), service)).unwrap()
+    }
+
     /// Changes a setting, which takes effect when the service is started again.
     pub fn set(&mut self, service: Service, key: &'static str, value: &str) {
         self.settings.retain(|(of, name, _)| (*of, *name) != (service, key));

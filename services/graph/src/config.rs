@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use gumshoe_lake::LakeConfig;
+use gumshoe_lake::{Engine, LakeConfig};
 use gumshoe_runtime::config::{self, ConfigError, Configuration, Listen, ServerOptions, Telemetry, Trust};
 use secrecy::{ExposeSecret as _, SecretString};
 use serde::{Deserialize, Serialize};
@@ -20,6 +20,9 @@ pub struct Config {
     pub trust: Trust,
     /// Where the graphs are.
     pub lake: LakeConfig,
+    /// Where heavy queries run: `df://host:port` of a Ballista scheduler. Default: in this process.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub query_engine: Option<Url>,
     /// The database of leases, by which replicas share the work in the background.
     pub store: Store,
     /// How the tables of graphs are kept readable.
@@ -255,6 +258,7 @@ impl Config {
             listen,
             trust,
             lake,
+            query_engine: None,
             store,
             maintenance: Maintenance::default(),
             sweep: Sweep::default(),
@@ -276,6 +280,9 @@ impl Configuration for Config {
     fn validate(&self) -> Result<(), ConfigError> {
         if self.known_event_ids == 0 {
             return Err(ConfigError::key("known_event_ids", "must be at least 1"));
+        }
+        if let Err(error) = Engine::open(self.query_engine.as_ref()) {
+            return Err(ConfigError::key("query_engine", error.to_string()));
         }
         if !matches!(self.store.url.scheme(), "sqlite" | "postgres" | "postgresql") {
             return Err(ConfigError::key("store.url", "must start with `sqlite:` or `postgres:`"));

@@ -22,11 +22,11 @@ use crate::{
 };
 
 /// Bytes in one message of a stream, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
+pub(crate) const BYTES_A_MESSAGE: usize = 1 << 20;
 /// Ids of user agents are cut at this many bytes; the records have them whole.
 const USER_AGENT_ID_BYTES: usize = 1_024;
 
-const COLUMNS: &str =
+pub(crate) const COLUMNS: &str =
     "event_id, kind, time, account, region, actor_type, actor_id, service, operation, error, address, user_agent, source_object, \"offset\", rules";
 
 /// Which records.

@@ -10,7 +10,7 @@ use arrow::{
 use futures::{Stream, TryStreamExt};
 use gumshoe_api::graph::v1::{Event, HuntRuleResponse};
 use gumshoe_detections::{Rule, RuleSet};
-use gumshoe_lake::GraphLake;
+use gumshoe_lake::{Engine, GraphLake};
 use gumshoe_model::{RecordKind, TimeWindow, Timestamp, time::MICROS_PER_DAY};
 use gumshoe_records::events::EventBatch;
 use gumshoe_runtime::status;
@@ -18,6 +18,7 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 
 use crate::{
+    analysis::{self, RECORDS_ORDER},
     events,
     rows::{self, Answer, Columns, Parameters},
     rpc::page,
@@ -33,6 +34,7 @@ const PROGRESS: i64 = 200_000;
 type Messages = mpsc::Sender<Answer<HuntRuleResponse>>;
 
 struct Hunt {
+    engine: Engine,
     lake: Arc<GraphLake>,
     rule: Arc<Rule>,
     /// For what the events matched when they were ingested.
@@ -63,6 +65,7 @@ impl From<status::Failure> for End {
 
 /// What a rule about one event matches in `scope`: at most `most` events.
 pub(crate) fn hunt(
+    engine: Engine,
     lake: Arc<GraphLake>,
     rule: Arc<Rule>,
     known: Arc<RuleSet>,
@@ -72,7 +75,7 @@ pub(crate) fn hunt(
     let (messages, stream) = mpsc::channel(WAITING);
     let (first, last) = (scope.start().day(), Timestamp(scope.end().0 - 1).day());
     let days = i32::try_from(last - first + 1).unwrap_or(i32::MAX);
-    let mut hunt = Hunt { lake, rule, known, most, messages, read: 0, told: 0, found: 0, days_read: 0, days };
+    let mut hunt = Hunt { engine, lake, rule, known, most, messages, read: 0, told: 0, found: 0, days_read: 0, days };
     tokio::spawn(async move {
         let outcome = async {
             for day in (first..=last).rev() {
@@ -121,8 +124,10 @@ impl Hunt {
             });
             condition += &format!(" AND lower(operation) IN ({})", places.collect::<Vec<_>>().join(", "));
         }
-        let mut batches = rows::stream(&self.lake, &format!("SELECT * FROM events WHERE {condition}"), parameters).await?;
-        while let Some(batch) = batches.try_next().await.map_err(|error| rows::failure(error.into()))? {
+        let sql = format!("SELECT * FROM events WHERE {condition} ORDER BY {RECORDS_ORDER}");
+        let batches = analysis::run(&self.engine, &self.lake, sql, parameters, Some(window)).await?;
+        let mut batches = std::pin::pin!(batches);
+        while let Some(batch) = batches.try_next().await? {
             self.read += i64::try_from(batch.num_rows()).unwrap_or(i64::MAX);
             let (rule, known) = (Arc::clone(&self.rule), Arc::clone(&self.known));
             let room = self.most - self.found;

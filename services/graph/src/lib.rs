@@ -17,6 +17,8 @@
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
 //! | `watchlist` | which entities matter more than others |
+//! | `analysis` | heavy questions, over months or all findings |
+//! | `cluster` | the scheduler and the executors of the engine that they may run on |
 //! | `hot` | what risk is made of, kept up to date with every commit |
 //! | `rows` | query parameters and Arrow columns |
 //! | [`maintenance`] | files merged, old rows and unused files removed, in the background |
@@ -29,11 +31,12 @@ use std::sync::Arc;
 
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
-    behavior_service_server::BehaviorServiceServer, graph_administration_service_server::GraphAdministrationServiceServer,
-    graph_service_server::GraphServiceServer, graph_writer_service_server::GraphWriterServiceServer, rule_service_server::RuleServiceServer,
+    analysis_service_server::AnalysisServiceServer, behavior_service_server::BehaviorServiceServer,
+    graph_administration_service_server::GraphAdministrationServiceServer, graph_service_server::GraphServiceServer,
+    graph_writer_service_server::GraphWriterServiceServer, rule_service_server::RuleServiceServer,
 };
 use gumshoe_enrich::Places;
-use gumshoe_lake::Lake;
+use gumshoe_lake::{Engine, Lake};
 use gumshoe_profiles::Profiles;
 use gumshoe_runtime::{Listener, PageTokens, Server, Shutdown, SystemClock, status::Chain};
 use secrecy::ExposeSecret as _;
@@ -41,8 +44,11 @@ use tonic::service::Routes;
 
 mod activity;
 mod actors;
+mod analysis;
 mod behavior;
 mod chain;
+#[cfg(feature = "ballista")]
+pub mod cluster;
 pub mod commit;
 pub mod config;
 mod correlate;
@@ -87,6 +93,7 @@ pub const HEALTH_NAMES: &[&str] = &[
     "gumshoe.graph.v1.GraphAdministrationService",
     "gumshoe.graph.v1.BehaviorService",
     "gumshoe.graph.v1.RuleService",
+    "gumshoe.graph.v1.AnalysisService",
 ];
 
 use correlate::Correlator;
@@ -104,6 +111,7 @@ use sweep::{Finder, Sweep};
 pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdown) -> Result<(), Error> {
     let store = Arc::new(SqlStore::open(&config.store).await?);
     let lake = Arc::new(Lake::open(&config.lake).await?);
+    let engine = Engine::open(config.query_engine.as_ref())?;
     let leases = Leases::new(store.clone(), Arc::new(SystemClock));
     let maintenance = Arc::new(Maintenance::new(Arc::clone(&lake), leases, Arc::new(SystemClock), config.maintenance));
     let places = Arc::new(Places::open(&gumshoe_enrich::Config { country: config.places.country, asn: config.places.asn })?);
@@ -120,7 +128,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         Arc::new(Sweep::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&places), Arc::clone(&store), Arc::new(SystemClock), config.sweep, finders));
     let page_tokens = config.page_token_key.as_ref().map_or_else(PageTokens::ephemeral, |key| PageTokens::new(key.expose_secret()));
     let commit = commit::Commit::new(Arc::clone(&lake), Arc::clone(&hot), Arc::clone(&rules), Arc::clone(&places), config.known_event_ids);
-    let rule_service = rpc::rules::RuleRpc::new(Arc::clone(&lake), Arc::clone(&rules), page_tokens.clone(), Arc::new(SystemClock));
+    let rule_service = rpc::rules::RuleRpc::new(Arc::clone(&lake), engine.clone(), Arc::clone(&rules), page_tokens.clone(), Arc::new(SystemClock));
     let behavior = rpc::behavior::Behavior::new(
         Arc::clone(&lake),
         Arc::clone(&places),
@@ -132,11 +140,13 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
     );
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, Arc::clone(&rules), places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));
+    let analysis = rpc::analysis::Analysis::new(Arc::clone(&lake), engine, Arc::clone(&rules));
     let routes = Routes::new(GraphServiceServer::new(graph).max_decoding_message_size(config.server.max_message_bytes))
         .add_service(BehaviorServiceServer::new(behavior))
         .add_service(GraphWriterServiceServer::new(commit).max_decoding_message_size(commit::MAX_MESSAGE_BYTES))
         .add_service(GraphAdministrationServiceServer::new(administration))
-        .add_service(RuleServiceServer::new(rule_service).max_decoding_message_size(config.server.max_message_bytes));
+        .add_service(RuleServiceServer::new(rule_service).max_decoding_message_size(config.server.max_message_bytes))
+        .add_service(AnalysisServiceServer::new(analysis).max_decoding_message_size(config.server.max_message_bytes));
     // The store of leases is for work in the background: calls are answered without it.
     let ready = move || {
         let lake = Arc::clone(&lake);

@@ -26,9 +26,13 @@ pub(crate) const SUMS: &str = "sum(count) AS count, sum(errors) AS errors, sum(b
 /// Logs what the lake said and gives the caller what it may know.
 pub(crate) fn failure(error: LakeError) -> Failure {
     match &error {
-        LakeError::Delta(_) | LakeError::Store(_) => {
+        LakeError::Delta(_) | LakeError::Store(_) | LakeError::Vanished => {
             tracing::warn!(error = %status::Chain(&error), "the lake does not answer");
             status::unavailable("the lake")
+        }
+        LakeError::Engine(_) => {
+            tracing::warn!(error = %status::Chain(&error), "the query engine does not answer");
+            status::unavailable("the query engine")
         }
         _ => status::internal(&error),
     }
@@ -38,6 +42,9 @@ fn corrupt(what: &'static str) -> Failure {
     failure(ArrowError::SchemaError(what.to_owned()).into())
 }
 
+/// Rows of an answer.
+pub(crate) type Records = RecordBatch;
+
 /// Values for the `$name` parameters of a query. Text of users enters a query by no other way.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Parameters(Vec<(String, ScalarValue)>);
@@ -45,6 +52,10 @@ pub(crate) struct Parameters(Vec<(String, ScalarValue)>);
 impl Parameters {
     pub(crate) fn new() -> Self {
         Self::default()
+    }
+
+    pub(crate) fn into_values(self) -> Vec<(String, ScalarValue)> {
+        self.0
     }
 
     pub(crate) fn text(&mut self, name: impl Into<String>, value: impl Into<String>) {

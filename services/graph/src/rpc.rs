@@ -32,6 +32,7 @@ use crate::{
 };
 
 pub(crate) mod administration;
+pub(crate) mod analysis;
 pub(crate) mod behavior;
 pub(crate) mod hot;
 pub(crate) mod page;

@@ -9,12 +9,14 @@ use secrecy::SecretString;
 use crate::{generate, quantity};
 
 mod access;
+mod analysis;
 mod behavior;
 mod groups;
 mod rules;
 mod triage;
 
 pub use access::{Accounts, Keys, Policies, Principals};
+pub use analysis::{Baselines, Hunt, Pairs};
 pub use behavior::{Criticality, Watchlist};
 pub use groups::{Group, GroupFormat, GroupStatus, Groups};
 pub use rules::{RuleFilter, RuleOrigin, Rules};
@@ -125,6 +127,10 @@ pub enum Command {
     },
     /// List log records, latest first.
     Events(Events),
+    /// Search all records by patterns, earliest first; for months of them.
+    Hunt(Hunt),
+    /// List every two findings that share an entity which few findings name.
+    Pairs(Pairs),
     /// Say how risky entities are, and why.
     Risk {
         /// `type:id`, or an id or name alone.
@@ -513,6 +519,8 @@ pub enum Export {
     },
     /// Log records.
     Events(EventFilter),
+    /// What is usual for every entity: hours with anything, amounts an hour, first and last time.
+    Baselines(Baselines),
 }
 
 /// What to generate.

@@ -1,6 +1,7 @@
 //! The client's commands, one function each: ask the server, print the answer.
 
 mod access;
+mod analysis;
 mod behavior;
 mod credentials;
 mod findings;
@@ -63,6 +64,9 @@ pub async fn run(arguments: Arguments) -> Result<(), Failure> {
         Command::Events(events) => records::list(&session, &events).await,
         Command::DeadLetters { source_object, limit } => records::dead_letters(&session, source_object, limit).await,
         Command::Export { what: Export::Edges { scope } } => records::export_edges(&session, &scope).await,
+        Command::Hunt(hunt) => analysis::hunt(&session, hunt).await,
+        Command::Pairs(pairs) => analysis::pairs(&session, &pairs).await,
+        Command::Export { what: Export::Baselines(baselines) } => analysis::export_baselines(&session, &baselines).await,
         Command::Export { what: Export::Events(filter) } => records::export_events(&session, &filter).await,
         Command::Rules { command } => rules::rules(&session, command).await,
         Command::Sources { command } => sources::sources(&session, command).await,

@@ -6,7 +6,10 @@ use std::{
 };
 
 use gumshoe_api::{
-    graph::v1::{behavior_service_client::BehaviorServiceClient, graph_service_client::GraphServiceClient, rule_service_client::RuleServiceClient},
+    graph::v1::{
+        analysis_service_client::AnalysisServiceClient, behavior_service_client::BehaviorServiceClient, graph_service_client::GraphServiceClient,
+        rule_service_client::RuleServiceClient,
+    },
     ingest::v1::ingest_service_client::IngestServiceClient,
     investigation::v1::{finding_group_service_client::FindingGroupServiceClient, investigation_service_client::InvestigationServiceClient},
     membership::v1::{
@@ -134,6 +137,14 @@ impl Connection {
     /// [`Failure`] when no token can be had.
     pub async fn behavior_service(&self) -> Result<BehaviorServiceClient<Authorized>, Failure> {
         Ok(BehaviorServiceClient::new(self.authorized().await?))
+    }
+
+    /// The graph's service for heavy questions.
+    ///
+    /// # Errors
+    /// [`Failure`] when no token can be had.
+    pub async fn analysis_service(&self) -> Result<AnalysisServiceClient<Authorized>, Failure> {
+        Ok(AnalysisServiceClient::new(self.authorized().await?).max_decoding_message_size(MAX_ANSWER))
     }
 
     /// The ingest service.

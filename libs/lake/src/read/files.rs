@@ -19,7 +19,7 @@ pub(crate) struct File {
     /// Under the table's folder.
     pub(crate) path: Path,
     pub(crate) bytes: u64,
-    day: Option<i64>,
+    pub(crate) day: Option<i64>,
     texts: Vec<(&'static str, String, String)>,
     times: Vec<(&'static str, Timestamp, Timestamp)>,
 }

@@ -12,7 +12,7 @@ use gumshoe_api::{
     graph::v1::{self as proto, hunt_rule_request, rule_service_server::RuleService},
 };
 use gumshoe_detections::{Correlations, LoadError, Problem, Rule, RuleSet, set::ids};
-use gumshoe_lake::Lake;
+use gumshoe_lake::{Engine, Lake};
 use gumshoe_model::{DeadLetter, Event, GraphArn, time::MICROS_PER_DAY};
 use gumshoe_records::{Options, Sink, Stop, read};
 use gumshoe_runtime::{
@@ -62,6 +62,7 @@ const DOCUMENT: &str = "document";
 #[derive(Clone)]
 pub(crate) struct RuleRpc {
     lake: Arc<Lake>,
+    engine: Engine,
     rules: Arc<Rules>,
     pages: PageTokens,
     clock: Arc<dyn Clock>,
@@ -69,8 +70,8 @@ pub(crate) struct RuleRpc {
 }
 
 impl RuleRpc {
-    pub(crate) fn new(lake: Arc<Lake>, rules: Arc<Rules>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
-        Self { lake, rules, pages, clock, hunts: Arc::new(Semaphore::new(HUNTS)) }
+    pub(crate) fn new(lake: Arc<Lake>, engine: Engine, rules: Arc<Rules>, pages: PageTokens, clock: Arc<dyn Clock>) -> Self {
+        Self { lake, engine, rules, pages, clock, hunts: Arc::new(Semaphore::new(HUNTS)) }
     }
 
     async fn newest(&self, graph: &GraphArn) -> Answer<Arc<Effective>> {
@@ -413,7 +414,7 @@ impl RuleService for RuleRpc {
         let permit = permit.map_err(|_| status::resource_exhausted(format!("{HUNTS} hunts are under way"), std::time::Duration::from_secs(30)))?;
         let lake = self.lake.graph(&graph).await.map_err(rows::failure)?;
         lake.freshen().await.map_err(rows::failure)?;
-        let found = hunt::hunt(lake, rule, Arc::clone(&rules.set), scope, usize::try_from(most).unwrap_or_default());
+        let found = hunt::hunt(self.engine.clone(), lake, rule, Arc::clone(&rules.set), scope, usize::try_from(most).unwrap_or_default());
         // The permit is given back when the stream ends.
         let stream = found.map(move |message| {
             let _ = &permit;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use gumshoe_api::graph::v1::{
-    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, behavior_service_client::BehaviorServiceClient,
+    CommitBatchRequest, CommitBatchResponse, DeadLetterRecord, analysis_service_client::AnalysisServiceClient, behavior_service_client::BehaviorServiceClient,
     graph_administration_service_client::GraphAdministrationServiceClient, graph_service_client::GraphServiceClient,
     graph_writer_service_client::GraphWriterServiceClient, rule_service_client::RuleServiceClient,
 };
@@ -279,6 +279,12 @@ impl Fixture {
         let store = gumshoe_graph::store::sql::SqlStore::open(&self.config.store).await.unwrap();
         store.remove_graph(&self.arn).await.unwrap();
         store.close().await;
+    }
+
+    /// Heavy questions.
+    pub(crate) fn analysis(&self) -> AnalysisServiceClient<InterceptedService<Channel, Signing>> {
+        let caller = Caller::new("arn:aws:iam::111122223333:user/analyst", ACCOUNT, "gumshoe:HuntEvents").with_graph(self.arn.clone());
+        AnalysisServiceClient::with_interceptor(self.channel.clone(), Signing { signer: Arc::clone(&self.gateway), caller })
     }
 
     /// The same asked by the gateway, which may not.

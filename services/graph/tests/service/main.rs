@@ -3,6 +3,7 @@
 
 mod access;
 mod administration;
+mod analysis;
 mod behavior;
 mod cache;
 mod chain;

@@ -3,7 +3,8 @@
 use gumshoe_api::{
     convert,
     graph::v1::{
-        EventFilter as Filter, ListDeadLettersRequest, ListDeadLettersResponse, ListEventsRequest, ListEventsResponse, StreamEdgesRequest, StreamEventsRequest,
+        Event, EventFilter as Filter, ListDeadLettersRequest, ListDeadLettersResponse, ListEventsRequest, ListEventsResponse, StreamEdgesRequest,
+        StreamEventsRequest,
     },
 };
 
@@ -58,25 +59,33 @@ pub async fn list(session: &Session, arguments: &Events) -> Result<(), Failure> 
     if session.output.is_json() {
         return message::print(session.output, "gumshoe.graph.v1.ListEventsResponse", &all);
     }
-    let mut rows = Rows::new(&["time", "actor", "service", "operation", "error", "address", "rules", "source object", "#offset"]);
-    for event in &all.events {
-        rows.add([
-            message::time(event.time.as_ref()),
-            message::entity(event.actor.as_ref()),
-            event.service.clone(),
-            event.operation.clone(),
-            event.error.clone(),
-            event.address.clone(),
-            event.rules.iter().map(|rule| rule.title.as_str()).collect::<Vec<_>>().join("; "),
-            event.source_object.rsplit('/').next().unwrap_or_default().to_owned(),
-            event.offset.to_string(),
-        ]);
-    }
+    let mut rows = rows();
+    all.events.iter().for_each(|event| add(&mut rows, event));
     session.output.table(&rows)?;
     if !all.next_page_token.is_empty() {
         note(&format!("there are more than {}; see --limit, or `gumshoe export events`", arguments.limit));
     }
     Ok(())
+}
+
+/// A table of records.
+pub fn rows() -> Rows {
+    Rows::new(&["time", "actor", "service", "operation", "error", "address", "rules", "source object", "#offset"])
+}
+
+/// Adds a record to a table of them.
+pub fn add(rows: &mut Rows, event: &Event) {
+    rows.add([
+        message::time(event.time.as_ref()),
+        message::entity(event.actor.as_ref()),
+        event.service.clone(),
+        event.operation.clone(),
+        event.error.clone(),
+        event.address.clone(),
+        event.rules.iter().map(|rule| rule.title.as_str()).collect::<Vec<_>>().join("; "),
+        event.source_object.rsplit('/').next().unwrap_or_default().to_owned(),
+        event.offset.to_string(),
+    ]);
 }
 
 pub async fn dead_letters(session: &Session, source_object: Option<String>, limit: u32) -> Result<(), Failure> {
