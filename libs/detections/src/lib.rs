@@ -24,7 +24,7 @@
 //! | `node` | what all of these are compiled to |
 //! | `gate`, `inside` | what must be in a record's text for a rule to match, looked for before it is parsed |
 //! | `index` | which rules can match an event, by its operation |
-//! | [`set`] | many rules; loading, and swapping while they are in use |
+//! | [`set`] | many rules, and loading them |
 //! | [`correlation`] | rules about several events: how many, how many different, in which order |
 
 mod check;
@@ -44,4 +44,4 @@ mod view;
 pub use correlation::{Correlated, Correlations};
 pub use parse::{LoadError, Problem};
 pub use rule::{Level, Rule, Tactic, Technique};
-pub use set::{RuleSet, Rules};
+pub use set::RuleSet;

@@ -1,13 +1,12 @@
-//! Many rules; loading them, and swapping them while they are in use.
+//! Many rules, and loading them.
 
 use std::{
     collections::{BTreeMap, HashMap, HashSet},
     fs,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Arc, LazyLock},
 };
 
-use arc_swap::ArcSwap;
 use gumshoe_model::Event;
 
 use crate::{
@@ -316,45 +315,4 @@ pub fn read(folder: &Path) -> Result<Vec<(String, String)>, LoadError> {
     }
     files.sort();
     Ok(files)
-}
-
-/// Rules in use, which can be swapped for others at any time. Who matches an event takes [`Rules::current`] first, and is not
-/// disturbed by a swap.
-#[derive(Debug)]
-pub struct Rules {
-    current: ArcSwap<RuleSet>,
-    folder: Option<PathBuf>,
-}
-
-impl Rules {
-    /// The shipped rules and, if there is a folder, those in it.
-    ///
-    /// # Errors
-    /// [`LoadError`].
-    pub fn open(folder: Option<PathBuf>) -> Result<Self, LoadError> {
-        let rules = Self { current: ArcSwap::default(), folder };
-        rules.reload()?;
-        Ok(rules)
-    }
-
-    /// The rules to use now.
-    #[must_use]
-    pub fn current(&self) -> Arc<RuleSet> {
-        self.current.load_full()
-    }
-
-    /// Reads the folder again. If something is wrong, the rules before stay in use.
-    ///
-    /// # Errors
-    /// [`LoadError`].
-    pub fn reload(&self) -> Result<Arc<RuleSet>, LoadError> {
-        let rules = Arc::new(self.folder.as_deref().map_or_else(RuleSet::shipped, RuleSet::load)?);
-        self.swap(Arc::clone(&rules));
-        Ok(rules)
-    }
-
-    /// Uses other rules from now on.
-    pub fn swap(&self, rules: Arc<RuleSet>) {
-        self.current.store(rules);
-    }
 }

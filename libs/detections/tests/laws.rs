@@ -4,7 +4,7 @@
 
 use std::{fs, sync::Arc};
 
-use gumshoe_detections::{Correlated, Correlations, LoadError, Problem, RuleSet, Rules};
+use gumshoe_detections::{Correlated, Correlations, LoadError, Problem, RuleSet};
 use gumshoe_model::{EntityRef, EntityType, Event, RecordKind, Timestamp};
 use proptest::prelude::*;
 
@@ -159,29 +159,27 @@ fn values_and_modifiers() {
 }
 
 #[test]
-fn a_folder_is_loaded_over_the_shipped_rules_and_again() {
+fn a_folder_is_loaded_over_the_shipped_rules() {
     let folder = tempfile::tempdir().unwrap();
-    let rules = Rules::open(Some(folder.path().to_owned())).unwrap();
-    let shipped = rules.current();
+    let load = || RuleSet::load(folder.path());
+    let shipped = load().unwrap();
     fs::create_dir(folder.path().join("ours")).unwrap();
     fs::write(folder.path().join("ours/one.yaml"), rule("  selection: {eventName: X}\n  condition: selection")).unwrap();
     fs::write(folder.path().join("notes.txt"), "not a rule").unwrap();
-    assert_eq!(rules.reload().unwrap().len(), shipped.len() + 1);
+    assert_eq!(load().unwrap().len(), shipped.len() + 1);
     // Another meaning for a shipped one, then none.
     let other = shipped.iter().find(|rule| rule.title == "A trail was stopped or deleted").unwrap();
     let text = rule("  selection: {eventName: Y}\n  condition: selection").replace(ID, &other.id);
     fs::write(folder.path().join("other.yml"), &text).unwrap();
-    let now = rules.reload().unwrap();
+    let now = load().unwrap();
     assert_eq!(now.len(), shipped.len() + 1);
     assert!(now.iter().any(|rule| rule.id == other.id && rule.title == "T" && rule.source == "other.yml"));
     fs::write(folder.path().join("other.yml"), format!("{text}status: unsupported\n")).unwrap();
-    assert!(rules.reload().unwrap().iter().all(|rule| rule.id != other.id));
-    // What is wrong leaves the rules as they are.
+    assert!(load().unwrap().iter().all(|rule| rule.id != other.id));
+    // If anything is wrong, nothing is loaded.
     fs::write(folder.path().join("other.yml"), "title: [").unwrap();
-    assert!(rules.reload().is_err());
-    assert_eq!(rules.current().len(), shipped.len());
-    assert_eq!(shipped.iter().filter(|rule| rule.id == other.id).count(), 1, "who took them before still has them");
-    assert!(matches!(Rules::open(Some(folder.path().join("nowhere"))), Err(LoadError::Unreadable { .. })));
+    assert!(matches!(load(), Err(LoadError::Wrong(_))));
+    assert!(matches!(RuleSet::load(&folder.path().join("nowhere")), Err(LoadError::Unreadable { .. })));
 }
 
 /// A call of an actor, so many seconds after the start.

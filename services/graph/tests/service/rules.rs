@@ -3,10 +3,10 @@
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use gumshoe_api::{
-    convert::window_to_proto,
+    convert::{time_to_proto, window_to_proto},
     graph::v1::{
         CreateRuleRequest, DeleteRuleRequest, Event, EventFilter, FindingSummary, GetRuleRequest, HuntRuleRequest, HuntRuleResponse, ListEventsRequest,
-        ListFindingsRequest, ListRulesRequest, ListRulesResponse, Rule, RuleOrigin, TestRuleRequest, UpdateRuleRequest, hunt_rule_request,
+        ListFindingsRequest, ListRulesRequest, ListRulesResponse, Rule, RuleOrigin, SweepGraphRequest, TestRuleRequest, UpdateRuleRequest, hunt_rule_request,
     },
 };
 use gumshoe_detections::RuleSet;
@@ -286,6 +286,50 @@ async fn matches_become_findings_and_marks() {
     refused(&fixture.reader.clone().list_events(request).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["filter.rule_id"]);
     for (rule_id, expected) in [("*", 5), (TWO, 5), ("11111111-0000-4000-8000-000000000009", 0)] {
         assert_eq!(fixture.list_events(EventFilter { rule_id: rule_id.to_owned(), ..EventFilter::default() }).await.len(), expected, "{rule_id}");
+    }
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_events_together_become_a_finding() {
+    let mut fixture = Fixture::start().await;
+    let part = rule(ONE, "Secrets were read", "GetObject").replace("title:", "name: mine\ntitle:");
+    let rules = [(ONE, part), (TWO, twice(TWO, "mine"))];
+    for (_, document) in &rules {
+        fixture.create_rule(document).await.unwrap();
+    }
+    fixture.rules = Some(Arc::new(RuleSet::parse(&rules).unwrap()));
+    let calls = [
+        read("1", "2024-06-30T10:55:00Z", "secret-1"),
+        Call { address: "203.0.113.9".to_owned(), ..read("2", "2024-06-30T11:05:00Z", "secret-2") },
+        Call { who: Who::User("bob"), ..read("3", "2024-06-30T11:05:00Z", "secret-2") },
+        read("4", "2024-06-30T14:00:00Z", "secret-2"),
+        Call { who: Who::User("bob"), ..read("5", "2024-06-30T12:30:00Z", "secret-2") },
+    ];
+    fixture.commit_calls("a", &calls.iter().map(Call::json).collect::<Vec<_>>()).await;
+    assert_eq!(fixture.findings().await, [], "the part is not told by itself");
+    assert!(fixture.list_events(EventFilter::default()).await.iter().all(|event| event.rules.is_empty()));
+
+    let sweep = |from: Option<&str>| SweepGraphRequest { graph_arn: fixture.arn(), from_time: from.map(|from| time_to_proto(time(from))) };
+    for from in [None, Some("2024-06-30T00:00:00Z")] {
+        fixture.behavior().sweep_graph(sweep(from)).await.unwrap();
+        let found: Vec<_> = fixture.findings().await.into_iter().filter(|finding| finding.title == "Twice").collect();
+        assert_eq!(found.len(), 1, "{found:?}");
+        let finding = &found[0];
+        assert_eq!((finding.severity_label.as_str(), finding.count, finding.product.as_str()), ("HIGH", 2, "Gumshoe"));
+        let seconds = |time: Option<prost_types::Timestamp>| time.unwrap().seconds * 1_000_000;
+        assert_eq!(seconds(finding.first_time), time("2024-06-30T10:55:00Z").0, "across the hour");
+        assert_eq!(seconds(finding.last_time), time("2024-06-30T11:05:00Z").0);
+        let entities: Vec<_> = finding.entities.iter().map(|entity| name(Some(entity))).collect();
+        assert_eq!(
+            entities,
+            [
+                format!("role_session:{}", session_id("reader", "s1")),
+                format!("role:{}", role_arn("reader")),
+                "ip_address:198.51.100.1".to_owned(),
+                "ip_address:203.0.113.9".to_owned(),
+            ]
+        );
     }
     fixture.stop().await;
 }
