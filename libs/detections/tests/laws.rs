@@ -4,7 +4,7 @@
 
 use std::{fs, sync::Arc};
 
-use gumshoe_detections::{Correlations, LoadError, Problem, RuleSet, Rules};
+use gumshoe_detections::{Correlated, Correlations, LoadError, Problem, RuleSet, Rules};
 use gumshoe_model::{EntityRef, EntityType, Event, RecordKind, Timestamp};
 use proptest::prelude::*;
 
@@ -204,9 +204,18 @@ fn several(correlation: &str) -> RuleSet {
 }
 
 fn told(rules: &RuleSet, events: &[Event<'_>]) -> Vec<(usize, Vec<String>, i64)> {
+    let of =
+        |found: Vec<Correlated>| found.into_iter().map(|found| (found.count, found.events, (found.last.0 - found.first.0) / 1_000_000)).collect::<Vec<_>>();
     let mut correlations = Correlations::new();
-    let found = events.iter().flat_map(|event| correlations.observe(rules, event));
-    found.map(|found| (found.count, found.events, (found.last.0 - found.first.0) / 1_000_000)).collect()
+    let found: Vec<_> = events.iter().flat_map(|event| of(correlations.observe(rules, event))).collect();
+    // With marks, nothing is matched again, and the same is found.
+    let (mut correlations, mut marks) = (Correlations::new(), String::new());
+    let marked = events.iter().flat_map(|event| {
+        rules.mark(event, &mut marks);
+        of(correlations.observe_marked(rules, event, &marks))
+    });
+    assert_eq!(marked.collect::<Vec<_>>(), found);
+    found
 }
 
 #[test]

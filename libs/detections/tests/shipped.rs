@@ -85,6 +85,10 @@ fn the_index_finds_what_trying_every_rule_finds() {
             with_event(&whole(rule.kind, &case.record), |event| {
                 let all = ids(rules.single().filter(|rule| rule.matches(event) && !parts.contains(rule.id.as_str())));
                 assert_eq!(ids(rules.matches(event)), all, "{}: {}", rule.source, case.name);
+                let every: Vec<&str> = rules.single().filter(|rule| rule.matches(event)).map(|rule| rule.id.as_str()).collect();
+                let mut marks = "of the event before".to_owned();
+                rules.mark(event, &mut marks);
+                assert_eq!(marks, every.join(" "), "{}: {}", rule.source, case.name);
                 tried += 1;
             });
         }

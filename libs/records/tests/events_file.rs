@@ -65,7 +65,7 @@ proptest! {
         };
         let mut writer = EventsWriter::new("batch").keep_text(keep_text);
         for row in 0..rows {
-            writer.push(&event(row, &texts[row], &raws[row], numbers(row)), "object").unwrap();
+            writer.push_marked(&event(row, &texts[row], &raws[row], numbers(row)), &texts[row][1], "object").unwrap();
         }
         prop_assert_eq!(writer.len(), rows);
         let file = writer.finish("batch#0-1").unwrap();
@@ -85,6 +85,9 @@ proptest! {
             prop_assert_eq!((read.port[row], read.bytes_in[row].cast_unsigned()), numbers(row));
             prop_assert_eq!(read.length[row], raws[row].len() as i64);
             prop_assert_eq!(read.batch_id.get(row), "batch#0-1");
+            prop_assert_eq!(read.rules.get(row), &texts[row][1]);
+            let written = event(row, &texts[row], &raws[row], numbers(row));
+            prop_assert_eq!(read.event(row, &raws[row]), Some(gumshoe_model::Event { id: read.id(row).into(), ..written }));
             prop_assert_eq!(read.source_object.get(row), "object");
             let links: Vec<&str> = read.links.range(row).map(|index| read.links.id.get(index)).collect();
             prop_assert_eq!(links, if row.is_multiple_of(3) && !texts[row][2].is_empty() { vec![texts[row][2].as_str()] } else { vec![] });

@@ -4,7 +4,7 @@
 //! the rules look back, so that nothing has to be remembered between two sweeps. What was complete before the hours was told then.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -47,7 +47,7 @@ impl Correlator {
 #[derive(Default)]
 struct Named {
     /// Actors, then their roles, then addresses.
-    entities: BTreeMap<(u8, EntityKey), ()>,
+    entities: BTreeSet<(u8, EntityKey)>,
     account: String,
     region: String,
 }
@@ -150,7 +150,7 @@ async fn named(hours: &Hours, window: TimeWindow, complete: &[Correlated]) -> An
                 let address = addresses.get(row);
                 let address = address.parse::<std::net::IpAddr>().ok().map(|_| EntityKey { kind: EntityType::IpAddress, id: address.to_owned() });
                 for (rank, entity) in [(0, actor), (1, parent), (2, address)] {
-                    named.entities.extend(entity.map(|entity| ((rank, entity), ())));
+                    named.entities.extend(entity.map(|entity| (rank, entity)));
                 }
             }
             Ok(())
@@ -164,8 +164,7 @@ async fn named(hours: &Hours, window: TimeWindow, complete: &[Correlated]) -> An
 fn told(graph: &GraphArn, found: &Correlated, named: &HashMap<String, Named>) -> Made {
     let Correlated { rule, first, last, count, group, events } = found;
     let known: Vec<&Named> = events.iter().filter_map(|event| named.get(event)).collect();
-    let mut entities: BTreeMap<(u8, EntityKey), ()> = BTreeMap::new();
-    known.iter().for_each(|named| entities.extend(named.entities.clone()));
+    let entities: BTreeSet<(u8, EntityKey)> = known.iter().flat_map(|named| named.entities.iter().cloned()).collect();
     let latest = known.last();
     let group_text: Vec<String> = group.iter().map(|(field, value)| format!("{field}={value}")).collect();
     let day = last.to_chrono().format("%Y-%m-%d").to_string();
@@ -174,7 +173,7 @@ fn told(graph: &GraphArn, found: &Correlated, named: &HashMap<String, Named>) ->
     Made {
         finding: Finding {
             id: made::id(graph, &what).into(),
-            finding_type: matches::finding_type(rule).into(),
+            finding_type: matches::finding_type(rule, "Events").into(),
             product: PRODUCT.into(),
             title: rule.title.clone().into(),
             description: matches::description(rule).into(),
@@ -188,7 +187,7 @@ fn told(graph: &GraphArn, found: &Correlated, named: &HashMap<String, Named>) ->
         account: latest.map(|named| named.account.clone()).unwrap_or_default(),
         region: latest.map(|named| named.region.clone()).unwrap_or_default(),
         event_id: events.last().cloned().unwrap_or_default(),
-        entities: entities.into_keys().map(|(_, entity)| entity).collect(),
+        entities: entities.into_iter().map(|(_, entity)| entity).collect(),
         raw: document(rule, group, events),
     }
 }

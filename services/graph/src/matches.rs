@@ -126,7 +126,7 @@ impl Match<'_> {
         Made {
             finding: Finding {
                 id: text(self.id).into(),
-                finding_type: finding_type(self.rule).into(),
+                finding_type: finding_type(self.rule, source(self.rule.kind)).into(),
                 product: PRODUCT.into(),
                 title: self.rule.title.clone().into(),
                 description: description(self.rule).into(),
@@ -152,15 +152,19 @@ pub(crate) fn id(rule: &str, actor: EntityType, actor_id: &str, day: Timestamp) 
     format!("{PREFIX}{rule}:{}:{actor:032x}", day.to_chrono().format("%Y-%m-%d"))
 }
 
-/// The type of a rule's findings, in GuardDuty's form: `DefenseEvasion:CloudTrail/ATrailWasStoppedOrDeleted`.
-pub(crate) fn finding_type(rule: &Rule) -> String {
-    let tactic: String = rule.tactics.first().map_or("Detection", |tactic| tactic.as_str()).split_whitespace().map(capitalized).collect();
-    let source = match rule.kind {
+/// What records are called in types of findings.
+fn source(kind: RecordKind) -> &'static str {
+    match kind {
         RecordKind::CloudTrail => "CloudTrail",
         RecordKind::VpcFlow => "VPCFlow",
         RecordKind::EksAudit => "Kubernetes",
         RecordKind::GuardDuty | RecordKind::SecurityHub => "Finding",
-    };
+    }
+}
+
+/// The type of a rule's findings, in GuardDuty's form: `DefenseEvasion:CloudTrail/ATrailWasStoppedOrDeleted`.
+pub(crate) fn finding_type(rule: &Rule, source: &str) -> String {
+    let tactic: String = rule.tactics.first().map_or("Detection", |tactic| tactic.as_str()).split_whitespace().map(capitalized).collect();
     let title: String = rule.title.split(|letter: char| !letter.is_alphanumeric()).map(capitalized).collect();
     format!("{tactic}:{source}/{title}")
 }

@@ -22,6 +22,9 @@ use crate::store::{RuleStore, StoreError, StoredRule};
 
 /// How late a change takes effect in other replicas.
 const MAX_AGE: Duration = Duration::from_secs(2);
+/// How long the store is waited for where work cannot wait, and after how long it is asked again when it did not answer.
+const PATIENCE: Duration = Duration::from_millis(1_500);
+const RETRY: Duration = Duration::from_secs(30);
 /// How often the operator's directory is read again.
 const PERIOD: Duration = Duration::from_secs(3);
 /// Graphs whose rules are kept in memory.
@@ -118,9 +121,9 @@ struct Base {
     problems: Vec<Problem>,
 }
 
-/// The rules of a graph, and when they were last seen to be those of the store.
+/// The rules of a graph, and until when they are used without asking the store.
 struct Kept {
-    seen: Instant,
+    until: Instant,
     base: u128,
     rules: Arc<Effective>,
 }
@@ -222,18 +225,22 @@ impl Rules {
         let slot = self.graphs.get_with_by_ref(graph, async { Arc::default() }).await;
         let mut kept = slot.lock().await;
         let base = self.base();
-        if let Some(kept) = kept.as_ref().filter(|kept| kept.base == base.hash && kept.seen.elapsed() < MAX_AGE) {
+        if let Some(kept) = kept.as_ref().filter(|kept| kept.base == base.hash && Instant::now() < kept.until) {
             return Arc::clone(&kept.rules);
         }
         let known = kept.as_ref().map(|kept| Arc::clone(&kept.rules));
-        let rules = match self.read(graph, known.as_ref(), &base).await {
-            Ok(rules) => rules,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), %graph, "the rules of a graph cannot be read: those known are used");
-                known.unwrap_or_else(|| Arc::new(Effective::of(&base, 0, Vec::new())))
+        // Commits go on without the store.
+        let read = tokio::time::timeout(PATIENCE, self.read(graph, known.as_ref(), &base)).await;
+        let (rules, age) = match read {
+            Ok(Ok(rules)) => (rules, MAX_AGE),
+            failed => {
+                let reason =
+                    failed.map_or_else(|_| "no answer in time".to_owned(), |failed| failed.err().map(|error| Chain(&error).to_string()).unwrap_or_default());
+                tracing::warn!(%graph, reason, "the rules of a graph cannot be read: those known are used");
+                (known.unwrap_or_else(|| Arc::new(Effective::of(&base, 0, Vec::new()))), RETRY)
             }
         };
-        *kept = Some(Kept { seen: Instant::now(), base: base.hash, rules: Arc::clone(&rules) });
+        *kept = Some(Kept { until: Instant::now() + age, base: base.hash, rules: Arc::clone(&rules) });
         rules
     }
 
@@ -244,7 +251,7 @@ impl Rules {
         let base = self.base();
         let known = kept.as_ref().map(|kept| Arc::clone(&kept.rules));
         let rules = self.read(graph, known.as_ref(), &base).await?;
-        *kept = Some(Kept { seen: Instant::now(), base: base.hash, rules: Arc::clone(&rules) });
+        *kept = Some(Kept { until: Instant::now() + MAX_AGE, base: base.hash, rules: Arc::clone(&rules) });
         Ok(rules)
     }
 

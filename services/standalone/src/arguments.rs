@@ -569,6 +569,9 @@ pub struct Evaluate {
     /// Text to take out of records before they are sent, such as the name of the tool that made them; may be repeated.
     #[arg(long = "blank", value_name = "TEXT")]
     pub blanks: Vec<String>,
+    /// Days that the accounts in the logs are known before the scenario begins; with fewer than 14 nothing is new.
+    #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u8).range(0..=45), value_name = "DAYS")]
+    pub history: u8,
     /// Generated records without an attack to look for false alarms in.
     #[arg(long, default_value_t = 0, value_name = "RECORDS")]
     pub background: u64,

@@ -79,6 +79,7 @@ fn server(arguments: &Evaluate, folder: &Path) -> Serve {
         places_country: arguments.places_country.clone(),
         places_asn: arguments.places_asn.clone(),
         threat_lists: Vec::new(),
+        rules_directory: None,
         source_directories: Vec::new(),
         settings: own.into_iter().chain(arguments.settings.iter().cloned()).collect(),
         log: "error".to_owned(),
@@ -86,7 +87,7 @@ fn server(arguments: &Evaluate, folder: &Path) -> Serve {
 }
 
 async fn measure(arguments: &Evaluate, connection: &Connection, scenarios: Vec<Scenario>, folder: &Path) -> Result<Report, Failure> {
-    let judge = Judge { connection, folder: &arguments.folder, blanks: &arguments.blanks };
+    let judge = Judge { connection, folder: &arguments.folder, blanks: &arguments.blanks, history: arguments.history };
     let progress = Progress::new(0, "evaluating");
     let regions: Mutex<VecDeque<&str>> = Mutex::new(REGIONS.into_iter().filter(|region| *region != BACKGROUND_REGION).collect());
     let mut report = Report::default();

@@ -265,9 +265,47 @@ async fn commands(cli: &Cli) {
     assert!(risk["risks"][0]["score"].as_f64().unwrap() > 20.0, "{risk}");
     let statistics = cli.json(&["statistics"]).await;
     assert_eq!(statistics["kinds"][0]["events"], story::cloudtrail_records().len(), "{statistics}");
-    assert_eq!((&statistics["findings"], &statistics["dead_letters"]), (&1.into(), &0.into()), "{statistics}");
+    // The detector's, and that of the rule about trails.
+    assert_eq!((&statistics["findings"], &statistics["dead_letters"]), (&2.into(), &0.into()), "{statistics}");
     let raw = cli.run(&["events", "--event-id", story::DELETE_TRAIL, "--raw"]).await;
     assert_eq!(&serde_json::from_str::<Value>(raw.stdout.trim()).unwrap(), story::cloudtrail_records().last().unwrap());
+    rules(cli).await;
     let exported = cli.run(&["export", "events"]).await.json_lines();
     assert_eq!(exported.len(), story::cloudtrail_records().len() + 5 + 1 + 1, "every record");
+}
+
+/// What detection rules say of the night, and what is found by one that was written afterwards.
+async fn rules(cli: &Cli) {
+    let found = cli.json(&["findings", "--product", "gumshoe"]).await;
+    let findings = found["findings"].as_array().unwrap();
+    assert_eq!(findings.len(), 1, "{found}");
+    let finding = &findings[0]["finding"];
+    // The call failed: a level lower than the rule's.
+    assert_eq!((&finding["title"], &finding["severity_label"]), (&"A trail was stopped or deleted".into(), &"MEDIUM".into()), "{finding}");
+    assert_eq!(finding["entities"][0]["id"], story::SESSION, "{finding}");
+    let whole = cli.json(&["finding", finding["id"].as_str().unwrap()]).await;
+    assert!(whole["raw"].as_str().unwrap().contains("T1562.008"), "{whole}");
+    let events = cli.json(&["events", "--entity", &format!("finding:{}", finding["id"].as_str().unwrap())]).await;
+    assert_eq!(events["events"][0]["id"], story::DELETE_TRAIL, "{events}");
+    let marked = cli.json(&["events", "--rule", "*", "--operation", "DeleteTrail"]).await;
+    assert_eq!(marked["events"][0]["rules"][0]["title"], "A trail was stopped or deleted", "{marked}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("mine.yml");
+    let rule = "title: Users were listed\nid: 22222222-0000-4000-8000-000000000001\nlogsource: {product: aws, service: cloudtrail}\ndetection:\n  one:\n    \
+                eventName: ListUsers\n  condition: one\nlevel: low\n";
+    std::fs::write(&file, rule).unwrap();
+    let path = file.to_str().unwrap();
+    assert_eq!(cli.run(&["rules", "validate", path]).await.code, Some(0));
+    assert_eq!(cli.json(&["rules", "create", path]).await["origin"], "RULE_ORIGIN_GRAPH");
+    assert_eq!(cli.json(&["rules", "list", "users were listed"]).await["rules"].as_array().unwrap().len(), 1);
+    let id = "22222222-0000-4000-8000-000000000001";
+    let hunted = cli.run(&["--output", "json", "rules", "hunt", id, "--from", "2026-01-01T00:00:00Z", "--to", "2026-01-08T00:00:00Z"]).await.json_lines();
+    assert_eq!(hunted.len(), 2, "{hunted:?}");
+    assert!(hunted.iter().all(|event| event["operation"] == "ListUsers"), "{hunted:?}");
+    assert_eq!(cli.run(&["rules", "delete", id]).await.code, Some(0));
+    assert_eq!(cli.run(&["rules", "show", id]).await.code, Some(4));
+    std::fs::write(&file, rule.replace("level: low", "level: urgent")).unwrap();
+    let refused = cli.run(&["rules", "create", path]).await;
+    assert_eq!(refused.code, Some(2), "{refused:?}");
 }

@@ -53,10 +53,10 @@ conforms! {
     a_dead_holder_loses_its_lease_and_cannot_take_it_back,
     only_the_holder_gives_a_lease_back,
     a_checkpoint_is_replaced_only_by_who_knows_it,
-    a_watchlist_has_a_version_and_forgets_what_has_expired,
-    changes_of_a_watchlist_at_once_all_count,
     rules_are_each_graphs_own,
     of_changes_made_at_once_one_wins,
+    a_watchlist_has_a_version_and_forgets_what_has_expired,
+    changes_of_a_watchlist_at_once_all_count,
     migration_is_repeatable_and_checked,
 }
 

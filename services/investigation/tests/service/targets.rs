@@ -92,7 +92,7 @@ async fn a_whole_graph_is_all_its_accounts() {
     let (explained, looked_at) = investigated(&service, begin, whole()).await;
     assert_eq!(looked_at, [ANN, BOB, OTHER_ACCOUNT, DEPLOY, "arn:aws:iam::222222222222:root"]);
     let found = explained.investigation.unwrap();
-    assert_eq!((found.entity, found.entity_arn.as_str(), found.severity()), (None, GRAPH, api::InvestigationSeverity::Informational));
+    assert_eq!((found.entity.as_ref(), found.entity_arn.as_str(), found.severity()), (None, GRAPH, api::InvestigationSeverity::Informational));
     assert_eq!((explained.points, explained.reasons), (0, Vec::new()));
 }
 

@@ -17,7 +17,7 @@ pub struct Findings {
     /// Only types that start with this, or match it: `*` stands for any characters, `?` for one.
     #[arg(long = "type", default_value = "", hide_default_value = true, value_name = "TYPE")]
     pub finding_type: String,
-    /// Only of this product: `guardduty`, `securityhub`, or its name or ARN, with `*` and `?`.
+    /// Only of this product: `guardduty`, `securityhub`, `gumshoe`, or its name or ARN, with `*` and `?`.
     #[arg(long, default_value = "", hide_default_value = true)]
     pub product: String,
     /// Only of this status; may be repeated. Also those archived at their source.

@@ -68,6 +68,7 @@ pub async fn list(session: &Session, filter: Findings) -> Result<(), Failure> {
 fn product(name: &str) -> &str {
     match name.to_lowercase().as_str() {
         "guardduty" => "GuardDuty",
+        "gumshoe" => "Gumshoe",
         "securityhub" => "arn:*:securityhub:*",
         _ => name,
     }

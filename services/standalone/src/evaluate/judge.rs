@@ -1,6 +1,7 @@
 //! One scenario: its logs into a graph of its own, an investigation of all in it, and what that says.
 
 use std::{
+    collections::BTreeSet,
     path::Path,
     time::{Duration, Instant},
 };
@@ -20,6 +21,8 @@ use gumshoe_model::{
     TimeWindow, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
+
+use serde_json::{Value, json};
 
 use super::scenario::Scenario;
 use crate::rpc::{Connection, Failure};
@@ -81,6 +84,8 @@ pub struct Judge<'a> {
     pub folder: &'a Path,
     /// Texts to take out of them.
     pub blanks: &'a [String],
+    /// Days that accounts are known before.
+    pub history: u8,
 }
 
 impl Judge<'_> {
@@ -96,12 +101,17 @@ impl Judge<'_> {
         for (number, (name, bytes)) in logs.into_iter().enumerate() {
             events += self.send(&graph, &format!("log-{number}"), &name, &bytes).await?.events;
         }
+        let sent = begin.elapsed();
         let verdict = match self.scope(&graph, scenario.start).await? {
-            Some(scope) => {
+            Some((scope, accounts)) => {
+                if let Some(history) = history(&accounts, scope.start(), self.history) {
+                    self.send(&graph, "history", "history", &history).await?;
+                }
+                let begin = Instant::now();
                 let (suspects, findings) = self.look(&graph, scope).await?;
-                Verdict { events, suspects, findings, time: begin.elapsed() }
+                Verdict { events, suspects, findings, time: sent + begin.elapsed() }
             }
-            None => Verdict { events, time: begin.elapsed(), ..Verdict::default() },
+            None => Verdict { events, time: sent, ..Verdict::default() },
         };
         self.connection.membership_service().await?.delete_graph(DeleteGraphRequest { graph_arn: graph }).await?;
         Ok(verdict)
@@ -138,16 +148,18 @@ impl Judge<'_> {
         answers.message().await?.and_then(|answer| answer.result).ok_or_else(Failure::broken_off)
     }
 
-    /// The day that ends with the latest record, or all from `start` to it; `None` if there is no record.
-    async fn scope(&self, graph: &str, start: Option<Timestamp>) -> Result<Option<TimeWindow>, Failure> {
-        let request = ListEventsRequest { graph_arn: graph.to_owned(), page_size: 1, omit_raw: true, ..ListEventsRequest::default() };
+    /// The day that ends with the latest record, or all from `start` to it, and the accounts of the latest records; `None` if there is
+    /// no record.
+    async fn scope(&self, graph: &str, start: Option<Timestamp>) -> Result<Option<(TimeWindow, BTreeSet<String>)>, Failure> {
+        let request = ListEventsRequest { graph_arn: graph.to_owned(), page_size: 1_000, omit_raw: true, ..ListEventsRequest::default() };
         let latest = self.connection.graph_service().await?.list_events(request).await?.into_inner().events;
+        let accounts = latest.iter().map(|event| event.account_id.clone()).filter(|account| !account.is_empty()).collect();
         let latest = latest.first().and_then(|event| event.time.as_ref()).and_then(|time| time_from_proto("time", time).ok());
         let Some(latest) = latest else { return Ok(None) };
         let now = Timestamp::from_chrono(chrono::Utc::now()).unwrap_or(Timestamp::MAX);
         let end = latest.0.saturating_add(MICROS_PER_HOUR).min(now.0);
         let first = start.map_or(end - MICROS_PER_DAY, |start| start.0.min(end - MICROS_PER_DAY).max(end - MAX_SCOPE));
-        Ok(TimeWindow::new(Timestamp(first), Timestamp(end)).ok())
+        Ok(TimeWindow::new(Timestamp(first), Timestamp(end)).ok().map(|scope| (scope, accounts)))
     }
 
     /// What an investigation of the whole graph says of its principals, and how many high findings of its own the graph has.
@@ -234,6 +246,23 @@ impl Judge<'_> {
         };
         Ok(self.connection.graph_service().await?.list_findings(request).await?.into_inner().findings)
     }
+}
+
+/// A record a day of somebody else in each account, up to a time, so that what is done afterwards can be new.
+fn history(accounts: &BTreeSet<String>, end: Timestamp, days: u8) -> Option<Vec<u8>> {
+    let record = |account: &String, day: u8| {
+        let time = Timestamp(end.0.saturating_sub(i64::from(day) * MICROS_PER_DAY).max(0));
+        json!({
+            "eventVersion": "1.08", "eventTime": time.to_string(), "eventSource": "ec2.amazonaws.com", "eventName": "DescribeRegions",
+            "eventID": format!("history-{account}-{day}"), "eventType": "AwsApiCall", "awsRegion": "us-east-1", "recipientAccountId": account,
+            "sourceIPAddress": "192.0.2.1", "userAgent": "history", "readOnly": true,
+            "userIdentity": {
+                "type": "IAMUser", "principalId": "AIDAHISTORY", "arn": format!("arn:aws:iam::{account}:user/history"), "accountId": account, "userName": "history",
+            },
+        })
+    };
+    let records: Vec<Value> = accounts.iter().flat_map(|account| (1..=days).map(move |day| record(account, day))).collect();
+    if records.is_empty() { None } else { serde_json::to_vec(&json!({ "Records": records })).ok() }
 }
 
 /// Whether a severity is an alarm.
