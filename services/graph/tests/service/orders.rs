@@ -131,8 +131,8 @@ fn any_order_and_any_batching_gives_the_same_graph() {
     let rules = Arc::new(RuleSet::shipped().unwrap());
     let expected = runtime.block_on(graph_of(&records.batches(&order, &[order.len()]), &[false], &rules));
     assert!(expected.0.len() > 10_000);
-    let stopped = expected.1.iter().find(|(finding, ..)| finding.title == "A trail was stopped or deleted").unwrap();
-    assert_eq!((stopped.0.count, stopped.0.severity_label.as_str()), (9, "HIGH"));
+    let stopped = expected.1.iter().filter(|(finding, ..)| finding.title == "A trail was stopped or deleted");
+    assert_eq!(stopped.map(|(finding, ..)| (finding.count, finding.severity_label.as_str())).collect::<Vec<_>>(), [(3, "HIGH"), (9, "HIGH")]);
     let strategy = (Just(order).prop_shuffle(), prop::collection::vec(8..80_usize, 1..5), prop::collection::vec(any::<bool>(), 1..6));
     let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig { cases: 8, failure_persistence: None, ..ProptestConfig::default() });
     let outcome = runner.run(&strategy, |(order, cuts, again)| {
