@@ -92,8 +92,8 @@ pub async fn run(arguments: &Evaluate, judge: &Judge<'_>, folder: &Path) -> Resu
     }
     // Spread over all of them, as they come by type and name.
     let wanted = usize::try_from(arguments.principals).unwrap_or(usize::MAX).saturating_sub(first.len());
-    let step = others.len().div_ceil(wanted.max(1)).max(1);
-    first.extend(others.into_iter().step_by(step).take(wanted));
+    let wanted = wanted.min(others.len());
+    first.extend((0..wanted).filter_map(|number| others.get(number * others.len() / wanted).cloned()));
     let investigated = u64::try_from(first.len()).unwrap_or(u64::MAX);
     let investigate = |entity: EntityKey| async move {
         let request = StartInvestigationRequest { entity: Some(entity.clone()), ..judge.request(graph_arn, scope) };
