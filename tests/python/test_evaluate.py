@@ -53,7 +53,7 @@ def test_attacks_are_found_and_the_rest_is_quiet():
 
 
 def test_wrong_labels_are_not_found(folder):
-    somebody = {"trail-stopped": {"principal_arns": ["arn:aws:iam::111122223333:user/ann"]}, "key-for-another": {"mitre": ["T1485"]}}
+    somebody = {"trail-stopped": {"principal_arns": ["arn:aws:iam::111122223333:user/nobody"]}, "key-for-another": {"mitre": ["T1485"]}}
     code, report, err = evaluate(folder(lambda line: somebody.get(line["id"], {})), "--label", "attack", "--min-recall", "0.5")
     assert code == 1 and "0.0% of the attacks" in err, err
     rows = {row["id"]: row for row in report["scenarios"]}
