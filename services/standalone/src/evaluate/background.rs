@@ -8,9 +8,11 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gumshoe_api::{
     common::v1::{EntityKey, EntityType},
+    convert::entity_from_proto,
     graph::v1::SearchEntitiesRequest,
     investigation::v1::StartInvestigationRequest,
 };
+use gumshoe_investigation::investigation::Subject;
 use gumshoe_model::{TimeWindow, Timestamp, time::MICROS_PER_DAY};
 use serde::Serialize;
 
@@ -85,9 +87,10 @@ pub async fn run(arguments: &Evaluate, judge: &Judge<'_>, folder: &Path) -> Resu
     for (entity, risky) in principals.iter().zip(risky) {
         if risky {
             alarms.push(format!("risk of {}", entity.id));
-            first.push(entity.clone());
-        } else {
-            others.push(entity.clone());
+        }
+        // Records name users and roles that are none, such as patterns of them.
+        if entity_from_proto("entity", Some(entity)).is_ok_and(|entity| Subject::of(entity).is_ok()) {
+            (if risky { &mut first } else { &mut others }).push(entity.clone());
         }
     }
     // Spread over all of them, as they come by type and name.
