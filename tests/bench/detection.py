@@ -7,7 +7,7 @@ CORPUS/data/open/truth.jsonl has the labels. At least 95% of the attacks must gi
 technique, or a risk or severity of high; of 100,000 benign events, labelled or generated, at most one may have a high alarm. The last line is
 `N passed, N failed`.
 
-Environment: GUMSHOE (the program), EVALUATE_BACKGROUND (300000 generated records), EVALUATE_PRINCIPALS (100 of them investigated),
+Environment: GUMSHOE (the program), EVALUATE_BACKGROUND (100000 generated records), EVALUATE_PRINCIPALS (100 of them investigated),
 EVALUATE_LABELS (attack,benign-admin,should_not_alert; `all` for all), EVALUATE_OUTPUT (a file for the results as JSON).
 """
 
@@ -29,7 +29,7 @@ LABELS = "attack,benign-admin,should_not_alert"
 def main():
     folder = pathlib.Path(sys.argv[1], "data", "open")
     command = [binary(os.environ.get("EVALUATE_PROFILE", "debug")), "--output", "json", "evaluate", str(folder), "--jobs", "2"]
-    command += ["--background", os.environ.get("EVALUATE_BACKGROUND", "300000"), "--principals", os.environ.get("EVALUATE_PRINCIPALS", "100")]
+    command += ["--background", os.environ.get("EVALUATE_BACKGROUND", "100000"), "--principals", os.environ.get("EVALUATE_PRINCIPALS", "100")]
     labels = os.environ.get("EVALUATE_LABELS", LABELS)
     if labels != "all":
         command += [option for label in labels.split(",") for option in ("--label", label)]

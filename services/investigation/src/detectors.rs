@@ -90,7 +90,14 @@ pub(crate) mod tests {
     #[test]
     fn indicators_come_by_kind_and_are_bounded() {
         let mut facts = quiet();
-        let technique = Technique { level: 3, tactic: Tactic::DefenseEvasion, id: "T1562.008".to_owned(), procedure: "x".to_owned(), only_if_new: false };
+        let technique = Technique {
+            level: 3,
+            tactic: Tactic::DefenseEvasion,
+            id: "T1562.008".to_owned(),
+            others: Vec::new(),
+            procedure: "x".to_owned(),
+            only_if_new: false,
+        };
         facts.calls = vec![Call { techniques: vec![technique], ..call(0, "cloudtrail", "StopLogging", "203.0.113.9") }];
         facts.habits.user_agents = (0..1_000).map(|number| seen(&format!("agent/{number}"), true)).collect();
         facts.habits.networks = vec![seen("Example", true)];

@@ -88,6 +88,9 @@ pub enum Indicator {
         tactic: Tactic,
         /// Its id, `T1098.001`.
         technique: String,
+        /// Whether another indicator of the same rule makes its points: a rule can name several techniques.
+        #[serde(default)]
+        further: bool,
         /// What was done, in words.
         procedure: String,
         /// From where; empty if not known.
@@ -181,15 +184,17 @@ impl Indicator {
     pub fn to_proto(&self) -> api::Indicator {
         use api::indicator::Detail;
         let detail = match self.clone() {
-            Self::TtpObserved { tactic, technique, procedure, address, operation, successes, failures } => Detail::TtpsObserved(api::TtpsObservedDetail {
-                tactic: tactic.as_str().to_owned(),
-                technique,
-                procedure,
-                ip_address: address,
-                api_name: operation,
-                api_success_count: successes,
-                api_failure_count: failures,
-            }),
+            Self::TtpObserved { tactic, technique, procedure, address, operation, successes, failures, further: _ } => {
+                Detail::TtpsObserved(api::TtpsObservedDetail {
+                    tactic: tactic.as_str().to_owned(),
+                    technique,
+                    procedure,
+                    ip_address: address,
+                    api_name: operation,
+                    api_success_count: successes,
+                    api_failure_count: failures,
+                })
+            }
             Self::ImpossibleTravel { start_address, end_address, start_place, end_place, hours } => Detail::ImpossibleTravel(api::ImpossibleTravelDetail {
                 starting_ip_address: start_address,
                 ending_ip_address: end_address,
@@ -264,6 +269,7 @@ pub(crate) mod tests {
         Indicator::TtpObserved {
             tactic,
             technique: technique.to_owned(),
+            further: false,
             procedure: "did something".to_owned(),
             address: "203.0.113.9".to_owned(),
             operation: "CreateAccessKey".to_owned(),

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// Principals whose risk is asked for, of all that may be looked at.
-const MAX_RANKED: usize = 100;
+const MAX_RANKED: usize = 50;
 /// Entities of a finding whose principals are looked for.
 const MAX_NAMED: usize = 50;
 

@@ -132,6 +132,7 @@ fn level(points: u32) -> Severity {
 fn points_of(indicator: &Indicator) -> u32 {
     let Weight { each, new_for_account: new, .. } = weight(indicator.kind());
     match indicator {
+        Indicator::TtpObserved { further: true, .. } => 0,
         Indicator::TtpObserved { tactic, successes, .. } => {
             let whole = tactic_points(*tactic);
             if *successes > 0 { whole } else { whole / 2 }
@@ -240,6 +241,15 @@ mod tests {
         assert_eq!(points(std::slice::from_ref(&failed)), 7);
         assert_eq!(points(&[succeeded.clone(), failed.clone(), succeeded.clone()]), 15);
         assert_eq!(points(&[failed, succeeded, technique(Tactic::Impact, "T1485", 1)]), 35);
+    }
+
+    #[test]
+    fn further_techniques_of_a_rule_make_no_points() {
+        let first = technique(Tactic::Persistence, "T1098.001", 3);
+        let Indicator::TtpObserved { tactic, procedure, address, operation, successes, failures, .. } = first.clone() else { panic!() };
+        let technique = "T1556".to_owned();
+        let further = Indicator::TtpObserved { tactic, technique, further: true, procedure, address, operation, successes, failures };
+        assert_eq!((points(std::slice::from_ref(&further)), points(&[further, first])), (0, 15));
     }
 
     #[test]

@@ -106,6 +106,8 @@ pub struct Technique {
     pub tactic: Tactic,
     /// The technique's id.
     pub id: String,
+    /// Ids of further techniques that the rule names.
+    pub others: Vec<String>,
     /// What was done, in words.
     pub procedure: String,
     /// Whether it counts only if the operation is new for the subject.
@@ -116,10 +118,12 @@ impl Technique {
     /// What a rule says; `None` if it names no technique or tactic.
     #[must_use]
     pub fn of(rule: gumshoe_api::graph::v1::MatchedRule) -> Option<Self> {
+        let mut techniques = rule.techniques.into_iter();
         Some(Self {
             level: LEVELS.iter().position(|level| *level == rule.level).unwrap_or_default(),
             tactic: rule.tactics.first()?.parse().ok()?,
-            id: rule.techniques.into_iter().next()?,
+            id: techniques.next()?,
+            others: techniques.collect(),
             procedure: rule.title,
             only_if_new: rule.only_if_new,
         })
@@ -144,6 +148,7 @@ mod tests {
         };
         let found = Technique::of(rule.clone()).unwrap();
         assert_eq!((found.level, found.tactic, found.id.as_str()), (3, Tactic::DefenseEvasion, "T1562.008"));
+        assert_eq!(found.others, ["T1485"]);
         assert_eq!(Technique::of(MatchedRule { tactics: Vec::new(), ..rule.clone() }), None);
         assert_eq!(Technique::of(MatchedRule { techniques: Vec::new(), ..rule }), None);
         for tactic in Tactic::ALL {

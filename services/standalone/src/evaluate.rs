@@ -38,10 +38,12 @@ use scenario::Scenario;
 const BACKGROUND_REGION: &str = REGIONS[0];
 
 /// What the server is told, before the settings of the command line: nobody else calls it.
-const SETTINGS: [(&str, &str, &str); 6] = [
+const SETTINGS: [(&str, &str, &str); 8] = [
     ("gateway", "limits.reads_per_second", "1000000"),
     ("gateway", "limits.writes_per_second", "1000000"),
     ("gateway", "limits.investigations_per_second", "1000000"),
+    ("gateway", "limits.timeout_seconds", "600"),
+    ("graph", "server.timeout_seconds", "600"),
     ("investigation", "investigations.running_limit", "1000000"),
     ("investigation", "investigations.parallel", "4"),
     ("investigation", "investigations.principals", "100"),

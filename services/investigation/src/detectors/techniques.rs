@@ -53,16 +53,20 @@ pub fn detect(facts: &Facts) -> Vec<Indicator> {
     }
     let mut found: Vec<Seen<'_>> = found.into_values().collect();
     found.sort_by_key(|seen| Reverse((tactic_points(seen.technique.tactic), seen.successes, seen.failures)));
-    let indicator = |seen: Seen<'_>| Indicator::TtpObserved {
+    let indicator = |seen: &Seen<'_>, technique: &str, further: bool| Indicator::TtpObserved {
         tactic: seen.technique.tactic,
-        technique: seen.technique.id.clone(),
+        technique: technique.to_owned(),
+        further,
         procedure: seen.technique.procedure.clone(),
         address: seen.address.to_owned(),
         operation: seen.operation.to_owned(),
         successes: seen.successes,
         failures: seen.failures,
     };
-    found.into_iter().map(indicator).collect()
+    // What else the rules name comes last, as there is a limit.
+    let first = found.iter().map(|seen| indicator(seen, &seen.technique.id, false));
+    let further = found.iter().flat_map(|seen| seen.technique.others.iter().map(move |other| indicator(seen, other, true)));
+    first.chain(further).collect()
 }
 
 #[cfg(test)]
@@ -79,7 +83,7 @@ mod tests {
     }
 
     fn rule(tactic: Tactic, id: &str, level: usize, procedure: &str) -> Technique {
-        Technique { level, tactic, id: id.to_owned(), procedure: procedure.to_owned(), only_if_new: false }
+        Technique { level, tactic, id: id.to_owned(), others: Vec::new(), procedure: procedure.to_owned(), only_if_new: false }
     }
 
     fn evasion() -> Technique {

@@ -41,6 +41,9 @@ const MAX_COUNTED: usize = 10_000;
 /// Pages of principals, and of findings that name them, that are looked at for the most suspicious.
 const MAX_CANDIDATE_PAGES: usize = 10;
 
+/// Risks of one call.
+const RISKS: usize = 10;
+
 /// Which principals are tied to an entity.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reached {
@@ -318,17 +321,19 @@ impl Graph {
         Ok(named)
     }
 
-    /// The risks of at most 100 entities at a time, 0 to 100, in their order.
+    /// The risks of entities at a time, 0 to 100, in their order.
     ///
     /// # Errors
     /// [`GraphError`].
     pub async fn risks(&self, entities: &[EntityKey], at: Timestamp) -> Result<Vec<f64>, GraphError> {
-        if entities.is_empty() {
-            return Ok(Vec::new());
+        let mut risks = Vec::with_capacity(entities.len());
+        // Those of the past are read from the lake: a few a call, so that each call ends in time.
+        for some in entities.chunks(RISKS) {
+            let entities = some.iter().map(entity_to_proto).collect();
+            let request = proto::BatchGetRiskRequest { graph_arn: self.arn.clone(), entities, time: Some(time_to_proto(at)) };
+            risks.extend(self.client.clone().batch_get_risk(request).await?.into_inner().risks.into_iter().map(|risk| risk.score));
         }
-        let request =
-            proto::BatchGetRiskRequest { graph_arn: self.arn.clone(), entities: entities.iter().map(entity_to_proto).collect(), time: Some(time_to_proto(at)) };
-        Ok(self.client.clone().batch_get_risk(request).await?.into_inner().risks.into_iter().map(|risk| risk.score).collect())
+        Ok(risks)
     }
 
     fn filter(subject: &Subject, scope: TimeWindow) -> proto::EventFilter {

@@ -8,9 +8,11 @@ use std::{
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use gumshoe_api::{
     common::v1::{EntityKey, EntityType},
+    convert::entity_from_proto,
     graph::v1::SearchEntitiesRequest,
     investigation::v1::StartInvestigationRequest,
 };
+use gumshoe_investigation::investigation::Subject;
 use gumshoe_model::{TimeWindow, Timestamp, time::MICROS_PER_DAY};
 use serde::Serialize;
 
@@ -85,15 +87,16 @@ pub async fn run(arguments: &Evaluate, judge: &Judge<'_>, folder: &Path) -> Resu
     for (entity, risky) in principals.iter().zip(risky) {
         if risky {
             alarms.push(format!("risk of {}", entity.id));
-            first.push(entity.clone());
-        } else {
-            others.push(entity.clone());
+        }
+        // Records name users and roles that are none, such as patterns of them.
+        if entity_from_proto("entity", Some(entity)).is_ok_and(|entity| Subject::of(entity).is_ok()) {
+            (if risky { &mut first } else { &mut others }).push(entity.clone());
         }
     }
     // Spread over all of them, as they come by type and name.
     let wanted = usize::try_from(arguments.principals).unwrap_or(usize::MAX).saturating_sub(first.len());
-    let step = others.len().div_ceil(wanted.max(1)).max(1);
-    first.extend(others.into_iter().step_by(step).take(wanted));
+    let wanted = wanted.min(others.len());
+    first.extend((0..wanted).filter_map(|number| others.get(number * others.len() / wanted).cloned()));
     let investigated = u64::try_from(first.len()).unwrap_or(u64::MAX);
     let investigate = |entity: EntityKey| async move {
         let request = StartInvestigationRequest { entity: Some(entity.clone()), ..judge.request(graph_arn, scope) };

@@ -31,7 +31,7 @@ use crate::rpc::{Connection, Failure};
 const PIECE: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(10);
 /// Risks of one call.
-const RISKS: usize = 100;
+const RISKS: usize = 10;
 /// The product that own findings name.
 const OWN_PRODUCT: &str = "Gumshoe";
 /// From here on a finding is high.

@@ -253,7 +253,7 @@ mod tests {
             let scenario = scenario(&format!(r#"{{"id":"x","label":"attack","files":["a"],"test_index":{index}}}"#));
             scenario.logs(folder.path(), &["tool_".to_owned()]).map(|mut logs| String::from_utf8(logs.remove(0).1).unwrap())
         };
-        assert_eq!(of(0).unwrap(), r#"{"eventName":"X","eventTime":"2024-05-01T10:00:00Z","userAgent":"blank1"}"#);
+        assert_eq!(of(0).unwrap(), r#"{"eventName":"X","userAgent":"blank1","eventTime":"2024-05-01T10:00:00Z"}"#);
         assert_eq!(of(1).unwrap(), "2 123 eni-1");
         assert!(of(2).is_err());
     }
