@@ -119,8 +119,18 @@ mod tests {
             methods.values().filter(|method| method.access == Access::Internal).filter_map(|method| method.path.rsplit('/').next()).collect();
         internal.sort_unstable();
         // What is not listed here lacks its authorization option.
-        let expected =
-            ["AssumeRoleWithWebIdentity", "CommitBatch", "DeleteGraphData", "GetGraphAccounts", "GetPrincipalPolicies", "GetSigningKey", "GetVolumes"];
+        let expected = [
+            "AssumeRoleWithWebIdentity",
+            "BatchCountActors",
+            "CommitBatch",
+            "DeleteGraphData",
+            "GetGraphAccounts",
+            "GetPrincipalPolicies",
+            "GetRuleDocuments",
+            "GetSigningKey",
+            "GetVolumes",
+            "ListFindingVersions",
+        ];
         assert_eq!(internal, expected);
         let watches: Vec<_> = methods.values().filter(|method| method.watch).filter_map(|method| method.path.rsplit('/').next()).collect();
         assert_eq!(watches, ["WatchRisk"]);

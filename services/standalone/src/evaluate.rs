@@ -58,7 +58,7 @@ pub async fn evaluate(arguments: Evaluate, output: Output) -> Result<(), Failure
     if scenarios.is_empty() && arguments.background == 0 {
         return Err(Failure::Usage(format!("{} holds no scenario with such a label", arguments.folder.display())));
     }
-    let folder = tempfile::tempdir().map_err(|source| Failure::File { action: "make", path: std::env::temp_dir(), source })?;
+    let folder = tempfile::tempdir().map_err(|source| Failure::File { action: "make", path: "a temporary folder".into(), source })?;
     let serve = server(&arguments, folder.path());
     let (wanted, path) = (&arguments, folder.path());
     let report = serve::beside(&serve, |remote| async move {
