@@ -8,7 +8,7 @@ technique, or a risk or severity of high; of 100,000 benign events, labelled or 
 `N passed, N failed`.
 
 Environment: GUMSHOE (the program), EVALUATE_BACKGROUND (100000 generated records), EVALUATE_PRINCIPALS (100 of them investigated),
-EVALUATE_LABELS (attack,benign-admin,should_not_alert; `all` for all), EVALUATE_OUTPUT (a file for the results as JSON).
+EVALUATE_LABELS (attack,benign-admin; `all` for all), EVALUATE_OUTPUT (a file for the results as JSON).
 """
 
 import json
@@ -23,7 +23,9 @@ MIN_RECALL = 0.95
 MAX_ALARMS = 10.0
 # Real attacks were made with a tool that writes its name into records, which must help nobody.
 TOOLS = ("stratus-red-team_",)
-LABELS = "attack,benign-admin,should_not_alert"
+# `should_not_alert` records are each what one rule must pass over, not what is benign: alone, after a history that is made up, all about
+# them is new. They are measured with EVALUATE_LABELS=all.
+LABELS = "attack,benign-admin"
 
 
 def main():
