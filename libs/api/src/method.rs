@@ -139,7 +139,9 @@ mod tests {
         assert_eq!(risk.graph_field, Some(1));
         assert_eq!(risk.service, "graph");
         for method in methods.values().filter(|method| matches!(method.service.as_str(), "graph" | "ingest" | "investigation")) {
-            assert!(method.graph_field.is_some(), "{} names no graph", method.path);
+            // One is asked about several graphs, by a service.
+            let several = method.access == Access::Internal && method.path.ends_with("/ListFindingVersions");
+            assert!(method.graph_field.is_some() || several, "{} names no graph", method.path);
         }
     }
 
