@@ -19,7 +19,7 @@ use gumshoe_lake::Snapshot;
 use gumshoe_model::{EntityKey, EntityType, Hour, TimeWindow, Timestamp};
 use gumshoe_runtime::status;
 
-use crate::rows::{Answer, Parameters};
+use crate::rows::{self, Answer, Parameters};
 
 pub(crate) mod burst;
 pub(crate) mod flows;
@@ -70,18 +70,17 @@ impl Scope<'_> {
     /// `kinds` and of entities that have an edge of `condition` in scope.
     fn edges(&self, from: i64, kinds: &[EntityType], condition: &str, parameters: &mut Parameters) -> Answer<String> {
         let all = parameters.within_of("all_", "hour", Self::window(from, self.to)?);
+        let kinds = rows::quoted(kinds);
         let mut sql = format!("(SELECT * FROM edges WHERE {all} AND {condition} AND ");
         match self.entity {
             Some(entity) => {
                 let _ = write!(sql, "{}) e", parameters.entities("e", "entity_type", "entity_id", [entity]));
             }
             None if from >= self.from => {
-                let kinds = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
                 let _ = write!(sql, "entity_type IN ({kinds})) e");
             }
             None => {
                 let within = parameters.within_of("scope_", "hour", Self::window(self.from, self.to)?);
-                let kinds = kinds.iter().map(|kind| format!("'{kind}'")).collect::<Vec<_>>().join(", ");
                 let _ = write!(
                     sql,
                     "entity_type IN ({kinds})) e LEFT SEMI JOIN \

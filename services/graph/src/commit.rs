@@ -36,9 +36,6 @@ const MAX_SOURCE_OBJECT: usize = 2048;
 /// The largest message: a batch with its text.
 pub(crate) const MAX_MESSAGE_BYTES: usize = 100 << 20;
 
-/// Bytes of rules in one message, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
-
 /// Commits batches of many graphs.
 #[derive(Debug, Clone)]
 pub struct Commit {
@@ -109,7 +106,7 @@ impl GraphWriterService for Commit {
         let rules = self.rules.of(&arn).await;
         let version = rules.version.clone();
         let documents = if request.get_ref().version == version { Vec::new() } else { rules.documents() };
-        let mut messages: Vec<Vec<RuleDocument>> = page::messages(documents, usize::MAX, BYTES_A_MESSAGE);
+        let mut messages: Vec<Vec<RuleDocument>> = page::messages(documents, usize::MAX, page::MESSAGE_BYTES);
         if messages.is_empty() {
             messages.push(Vec::new());
         }

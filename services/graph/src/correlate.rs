@@ -125,17 +125,9 @@ async fn named(hours: &Hours, window: TimeWindow, complete: &[Correlated]) -> An
     for ids in ids.chunks(1_000) {
         let mut parameters = Parameters::new();
         let within = parameters.within("time", window);
-        let places: Vec<String> = ids
-            .iter()
-            .enumerate()
-            .map(|(index, id)| {
-                parameters.text(format!("e{index}"), id.as_str());
-                format!("$e{index}")
-            })
-            .collect();
+        let listed = parameters.texts("e", ids.iter().map(|id| id.as_str()));
         let sql = format!(
-            "SELECT event_id, actor_type, actor_id, parent_type, parent_id, address, account, region FROM events WHERE {within} AND event_id IN ({})",
-            places.join(", ")
+            "SELECT event_id, actor_type, actor_id, parent_type, parent_id, address, account, region FROM events WHERE {within} AND event_id IN ({listed})"
         );
         rows::each_of(&hours.snapshot, &sql, parameters, |batch| {
             let columns = Columns(batch);

@@ -21,8 +21,6 @@ use crate::{
     rpc::page::{self, Page},
 };
 
-/// Bytes in one message of a stream, about.
-pub(crate) const BYTES_A_MESSAGE: usize = 1 << 20;
 /// Ids of user agents are cut at this many bytes; the records have them whole.
 const USER_AGENT_ID_BYTES: usize = 1_024;
 
@@ -200,7 +198,7 @@ fn matched(finding: &str, rule: &str, day: &str, parameters: &mut Parameters) ->
 
 fn messages(columns: Columns<'_>, rules: &RuleSet) -> Answer<Vec<StreamEventsResponse>> {
     let events = events(columns, true, rules)?.into_iter().map(|(event, _)| event);
-    Ok(page::messages(events, usize::MAX, BYTES_A_MESSAGE).into_iter().map(|events| StreamEventsResponse { events }).collect())
+    Ok(page::messages(events, usize::MAX, page::MESSAGE_BYTES).into_iter().map(|events| StreamEventsResponse { events }).collect())
 }
 
 /// Events out of rows, with the rules of `rules` that they are marked with.

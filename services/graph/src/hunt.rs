@@ -26,8 +26,6 @@ use crate::{
 
 /// Messages that wait for their reader.
 const WAITING: usize = 4;
-/// Bytes in one message, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
 /// Events read between two messages that tell nothing but progress.
 const PROGRESS: i64 = 200_000;
 
@@ -118,11 +116,7 @@ impl Hunt {
         if self.rule.kind == RecordKind::CloudTrail
             && let Some(operations) = self.rule.operations().filter(|operations| operations.len() <= 1_000)
         {
-            let places = operations.into_iter().enumerate().map(|(index, operation)| {
-                parameters.text(format!("o{index}"), operation);
-                format!("$o{index}")
-            });
-            condition += &format!(" AND lower(operation) IN ({})", places.collect::<Vec<_>>().join(", "));
+            condition += &format!(" AND lower(operation) IN ({})", parameters.texts("o", operations));
         }
         let sql = format!("SELECT * FROM events WHERE {condition} ORDER BY {RECORDS_ORDER}");
         let batches = analysis::run(&self.engine, &self.lake, sql, parameters, Some(window)).await?;
@@ -135,7 +129,7 @@ impl Hunt {
             let matched = matched.map_err(|error| status::internal(&error))??;
             self.found += matched.len();
             let limited = self.found >= self.most;
-            let mut messages = page::messages(matched, usize::MAX, BYTES_A_MESSAGE).into_iter().peekable();
+            let mut messages = page::messages(matched, usize::MAX, page::MESSAGE_BYTES).into_iter().peekable();
             while let Some(matches) = messages.next() {
                 let last = messages.peek().is_none();
                 self.tell(matches, limited && last).await?;

@@ -54,6 +54,14 @@ struct Work {
     compacted: Compacted,
 }
 
+/// The graphs of a lake, for work that goes round all of them; none if they cannot be listed now.
+pub(crate) async fn graphs(lake: &Lake) -> Vec<GraphArn> {
+    lake.graphs().await.unwrap_or_else(|error| {
+        tracing::warn!(error = %Chain(&error), "the graphs of the lake cannot be listed");
+        Vec::new()
+    })
+}
+
 impl Maintenance {
     /// Maintains the graphs of `lake` that others do not, as `leases` say.
     #[must_use]
@@ -77,14 +85,7 @@ impl Maintenance {
 
     /// Maintains every graph once that nobody else maintains.
     pub async fn round(&self, shutdown: &Shutdown) {
-        let graphs = match self.lake.graphs().await {
-            Ok(graphs) => graphs,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the graphs of the lake cannot be listed");
-                return;
-            }
-        };
-        for graph in graphs {
+        for graph in graphs(&self.lake).await {
             if shutdown.is_requested() {
                 return;
             }

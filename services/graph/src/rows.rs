@@ -93,6 +93,17 @@ impl Parameters {
         format!("date >= ${prefix}from_date AND date <= ${prefix}to_date AND {column} >= ${prefix}from_time AND {column} < ${prefix}to_time")
     }
 
+    /// Texts as what stands between the brackets of `IN ( )`. `prefix` tells the parameters of several lists apart.
+    pub(crate) fn texts(&mut self, prefix: &str, texts: impl IntoIterator<Item = impl Into<String>>) -> String {
+        let mut list = String::new();
+        for (index, text) in texts.into_iter().enumerate() {
+            let comma = if index == 0 { "" } else { ", " };
+            let _ = write!(list, "{comma}${prefix}{index}");
+            self.text(format!("{prefix}{index}"), text);
+        }
+        list
+    }
+
     /// A condition that holds for rows of these entities. `prefix` tells the parameters of several conditions apart.
     pub(crate) fn entities<'a>(&mut self, prefix: &str, type_column: &str, id_column: &str, entities: impl IntoIterator<Item = &'a EntityKey>) -> String {
         let mut sorted: Vec<&EntityKey> = entities.into_iter().collect();
@@ -115,6 +126,11 @@ impl Parameters {
         }
         if condition.is_empty() { "false".to_owned() } else { condition + ")" }
     }
+}
+
+/// Names of ours, never a caller's, as what stands between the brackets of `IN ( )`.
+pub(crate) fn quoted(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
+    names.into_iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ")
 }
 
 /// Runs a query.

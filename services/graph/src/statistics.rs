@@ -18,8 +18,6 @@ use crate::{
 
 /// Edges in one message of a stream.
 const EDGES_A_MESSAGE: usize = 1_000;
-/// Bytes in one message of a stream, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
 
 /// How much a graph holds.
 pub(crate) async fn read(lake: &GraphLake) -> Answer<GetGraphStatisticsResponse> {
@@ -172,5 +170,5 @@ fn messages(columns: Columns<'_>) -> Answer<Vec<StreamEdgesResponse>> {
             measures: Some(measures_to_proto(&measures.get(row))),
         });
     }
-    Ok(page::messages(edges, EDGES_A_MESSAGE, BYTES_A_MESSAGE).into_iter().map(|edges| StreamEdgesResponse { edges }).collect())
+    Ok(page::messages(edges, EDGES_A_MESSAGE, page::MESSAGE_BYTES).into_iter().map(|edges| StreamEdgesResponse { edges }).collect())
 }

@@ -29,7 +29,7 @@ use crate::{
     hot::Hot,
     lease::{Lease, Leases, Work},
     made::{self, Made},
-    search,
+    maintenance, search,
     store::{StoreError, sql::SqlStore, sweeps::Checkpoint},
 };
 
@@ -137,14 +137,7 @@ impl Sweep {
     }
 
     async fn round(&self) {
-        let graphs = match self.lake.graphs().await {
-            Ok(graphs) => graphs,
-            Err(error) => {
-                tracing::warn!(error = %Chain(&error), "the graphs of the lake cannot be listed");
-                return;
-            }
-        };
-        for graph in graphs {
+        for graph in maintenance::graphs(&self.lake).await {
             let span = tracing::info_span!("sweep", %graph);
             let swept = async {
                 match self.sweep(&graph, None).await {

@@ -3,7 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
-use gumshoe_runtime::{Shutdown, status::Chain};
+use gumshoe_model::Timestamp;
+use gumshoe_runtime::{Clock, Shutdown, status::Chain};
 use tokio::{sync::Notify, task::JoinSet};
 
 use crate::store::StoreError;
@@ -52,6 +53,28 @@ pub async fn run<W: Work>(work: Arc<W>, shutdown: Shutdown) {
     if let Err(error) = work.give_up().await {
         tracing::warn!(error = %Chain(&error), "{} cannot be given up and will expire", W::PIECES);
     }
+}
+
+/// Prolongs a lease by `renew` as long as that says that it is still held; returns when it is lost.
+pub async fn keep<F: Future<Output = Result<bool, StoreError>>>(lease: Duration, renew: impl Fn() -> F) {
+    loop {
+        tokio::time::sleep(lease / 3).await;
+        match renew().await {
+            Ok(true) => {}
+            Ok(false) => return,
+            Err(error) => tracing::warn!(error = %Chain(&error), "a claim cannot be prolonged"),
+        }
+    }
+}
+
+/// The time so much later than now.
+pub fn after(clock: &dyn Clock, by: Duration) -> Timestamp {
+    Timestamp(clock.now().0.saturating_add(micros(by)))
+}
+
+/// Microseconds, as times are counted in.
+pub fn micros(duration: Duration) -> i64 {
+    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }
 
 /// Starts as much work as there is room for.

@@ -169,6 +169,22 @@ pub struct Entity {
     pub ties: bool,
 }
 
+impl Entity {
+    /// What it is to the group, in words; empty if nothing.
+    fn role(&self) -> &'static str {
+        match (self.hub, self.ties) {
+            (true, _) => "a hub: ties nothing",
+            (false, true) => "ties findings",
+            (false, false) => "",
+        }
+    }
+
+    /// How many share it, in words; empty if that was not counted.
+    fn shared_by(&self) -> String {
+        if self.degree == 0 { String::new() } else { self.degree.to_string() }
+    }
+}
+
 /// Something that a principal did for the first time in 45 days while the group's findings were active.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {

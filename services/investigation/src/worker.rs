@@ -13,7 +13,7 @@ use gumshoe_runtime::{Clock, status::Chain};
 use tokio::sync::Notify;
 
 use crate::{
-    claims::Work,
+    claims::{self, Work},
     config::Investigations,
     detectors,
     error::GraphError,
@@ -71,7 +71,7 @@ impl Work for Worker {
         let (graph, id) = (&claimed.graph, &claimed.id);
         let found = tokio::select! {
             found = self.investigate(&claimed) => found,
-            () = self.keep(&claimed) => {
+            () = claims::keep(self.lease(), || self.store.renew(&self.name, &claimed, self.after(self.lease()))) => {
                 tracing::warn!(%graph, %id, "another worker has the investigation");
                 return;
             }
@@ -154,24 +154,12 @@ impl Worker {
         }
     }
 
-    /// Prolongs the lease; returns when it is lost.
-    async fn keep(&self, claimed: &Claimed) {
-        loop {
-            tokio::time::sleep(self.lease() / 3).await;
-            match self.store.renew(&self.name, claimed, self.after(self.lease())).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => tracing::warn!(error = %Chain(&error), "a claim cannot be prolonged"),
-            }
-        }
-    }
-
     /// Has an investigation tried again, unless that has no prospect.
     async fn failed(&self, claimed: &Claimed, error: &GraphError) -> Result<(), StoreError> {
         let (graph, id) = (&claimed.graph, &claimed.id);
         let unavailable = matches!(error, GraphError::Unavailable(_) | GraphError::Store(StoreError::Unavailable(_)));
         let waited = self.clock.now().0 - claimed.create_time.0;
-        let given_up = if unavailable { waited > micros(Duration::from_secs(self.config.patience_seconds)) } else { claimed.attempts >= MAX_ATTEMPTS };
+        let given_up = if unavailable { waited > claims::micros(Duration::from_secs(self.config.patience_seconds)) } else { claimed.attempts >= MAX_ATTEMPTS };
         if given_up {
             tracing::error!(%graph, %id, attempts = claimed.attempts, error = %Chain(error), "an investigation has failed");
             return self.finish(claimed, Outcome::Failed).await;
@@ -192,10 +180,6 @@ impl Worker {
     }
 
     fn after(&self, by: Duration) -> Timestamp {
-        Timestamp(self.clock.now().0.saturating_add(micros(by)))
+        claims::after(&*self.clock, by)
     }
-}
-
-fn micros(duration: Duration) -> i64 {
-    i64::try_from(duration.as_micros()).unwrap_or(i64::MAX)
 }

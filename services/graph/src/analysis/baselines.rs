@@ -15,8 +15,6 @@ use crate::{
 
 /// Baselines in one message of a stream.
 const BASELINES_A_MESSAGE: usize = 1_000;
-/// Bytes in one message of a stream, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
 
 /// Of what.
 #[derive(Debug, Clone, Default)]
@@ -31,13 +29,11 @@ pub(crate) async fn messages(engine: &Engine, lake: &GraphLake, which: &Which) -
     let scope = which.scope.map(TimeWindow::to_hours);
     let mut parameters = Parameters::new();
     let mut condition = scope.map_or_else(|| "true".to_owned(), |scope| parameters.within("hour", scope));
-    // The names are ours, not the caller's.
-    let listed = |names: Vec<&str>| names.iter().map(|name| format!("'{name}'")).collect::<Vec<_>>().join(", ");
     if !which.kinds.is_empty() {
-        condition += &format!(" AND entity_type IN ({})", listed(which.kinds.iter().map(|kind| kind.as_str()).collect()));
+        condition += &format!(" AND entity_type IN ({})", rows::quoted(&which.kinds));
     }
     if !which.relations.is_empty() {
-        condition += &format!(" AND relation IN ({})", listed(which.relations.iter().map(|relation| relation.as_str()).collect()));
+        condition += &format!(" AND relation IN ({})", rows::quoted(&which.relations));
     }
     let sql = format!(
         "WITH hourly AS (\
@@ -53,7 +49,7 @@ pub(crate) async fn messages(engine: &Engine, lake: &GraphLake, which: &Which) -
     let rows = super::run(engine, lake, sql, parameters, scope).await?;
     Ok(rows
         .and_then(|rows| async move {
-            let messages = page::messages(baselines(Columns(&rows))?, BASELINES_A_MESSAGE, BYTES_A_MESSAGE);
+            let messages = page::messages(baselines(Columns(&rows))?, BASELINES_A_MESSAGE, page::MESSAGE_BYTES);
             Ok(stream::iter(messages.into_iter().map(|baselines| Ok(ComputeBaselinesResponse { baselines }))))
         })
         .try_flatten())

@@ -88,7 +88,7 @@ pub(crate) async fn messages(
             let rules = Arc::clone(&rules);
             async move {
                 let events = events::events(Columns(&rows), raw, &rules)?.into_iter().map(|(event, _)| event);
-                let messages = page::messages(events, usize::MAX, events::BYTES_A_MESSAGE);
+                let messages = page::messages(events, usize::MAX, page::MESSAGE_BYTES);
                 Ok(stream::iter(messages.into_iter().map(|events| Ok(HuntEventsResponse { events }))))
             }
         })

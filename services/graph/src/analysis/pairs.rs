@@ -17,8 +17,6 @@ use crate::{
 
 /// Pairs in one message of a stream.
 const PAIRS_A_MESSAGE: usize = 1_000;
-/// Bytes in one message of a stream, about.
-const BYTES_A_MESSAGE: usize = 1 << 20;
 
 /// Which findings.
 #[derive(Debug, Clone)]
@@ -75,7 +73,7 @@ pub(crate) async fn messages(engine: &Engine, lake: &GraphLake, which: &Which) -
         .chain(ended)
         .scan(None, |open, rows| ready(Some(rows.and_then(|rows| pairs(open, rows)))))
         .map_ok(|pairs| {
-            let messages = page::messages(pairs, PAIRS_A_MESSAGE, BYTES_A_MESSAGE);
+            let messages = page::messages(pairs, PAIRS_A_MESSAGE, page::MESSAGE_BYTES);
             stream::iter(messages.into_iter().map(|pairs| Ok(PairFindingsResponse { pairs })))
         })
         .try_flatten())

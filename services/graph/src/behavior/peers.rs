@@ -62,7 +62,7 @@ impl Model {
         for item in Item::ALL {
             let mut parameters = Parameters::new();
             let within = parameters.within("hour", window);
-            let kinds = PRINCIPALS.map(|kind| format!("'{kind}'")).join(", ");
+            let kinds = rows::quoted(PRINCIPALS);
             let sql = format!(
                 "SELECT DISTINCT entity_type, entity_id, {} AS item FROM edges WHERE {within} AND {} AND entity_type IN ({kinds}) \
                  ORDER BY entity_type, entity_id, item LIMIT {MAX_PAIRS}",

@@ -8,6 +8,9 @@ use crate::rows::Answer;
 /// A page stops at about this many bytes, well under the 4 MiB that gRPC clients accept by default.
 const MAX_PAGE_BYTES: usize = 3 << 20;
 
+/// A message of a stream is cut at about this many bytes.
+pub(crate) const MESSAGE_BYTES: usize = 1 << 20;
+
 /// A page size out of a request: 0 means `default`.
 pub(crate) fn page_size(field: &str, size: i32, default: usize) -> Answer<usize> {
     match usize::try_from(size) {

@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 
 use super::{aws::Aws, calls};
 use crate::{
-    claims::Work,
+    claims::{self, Work},
     config::Feedback,
     error::GraphError,
     finding::Finding,
@@ -197,7 +197,7 @@ impl Courier {
     }
 
     fn after(&self, by: Duration) -> Timestamp {
-        Timestamp(self.clock.now().0.saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
+        claims::after(&*self.clock, by)
     }
 }
 

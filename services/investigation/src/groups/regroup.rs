@@ -26,7 +26,7 @@ use super::{
     tactics::Catalog,
 };
 use crate::{
-    claims::Work,
+    claims::{self, Work},
     config::Groups as Config,
     error::GraphError,
     facts::{Habits, Seen},
@@ -116,10 +116,10 @@ impl Work for Regrouper {
 
     async fn work(self: Arc<Self>, claimed: ClaimedGraph) {
         let graph = &claimed.graph;
-        let settled = self.clock.now().0.saturating_sub(claimed.noted.0) >= micros(self.config.settle_seconds);
+        let settled = self.clock.now().0.saturating_sub(claimed.noted.0) >= claims::micros(Duration::from_secs(self.config.settle_seconds));
         let outcome = tokio::select! {
             outcome = self.regroup(graph) => outcome,
-            () = self.keep(graph) => Err(Failure::Lost),
+            () = claims::keep(self.lease(), || self.store.renew_graph(&self.name, graph, self.after(self.config.lease_seconds))) => Err(Failure::Lost),
         };
         let (pause, version) = match outcome {
             Ok(()) if settled => (self.config.interval_seconds, Some(claimed.version)),
@@ -262,25 +262,13 @@ impl Regrouper {
         Ok(facts)
     }
 
-    /// Prolongs the lease; returns when it is lost.
-    async fn keep(&self, graph: &GraphArn) {
-        loop {
-            tokio::time::sleep(Duration::from_secs(self.config.lease_seconds) / 3).await;
-            match self.store.renew_graph(&self.name, graph, self.after(self.config.lease_seconds)).await {
-                Ok(true) => {}
-                Ok(false) => return,
-                Err(error) => tracing::warn!(error = %Chain(&error), "a claim cannot be prolonged"),
-            }
-        }
+    fn lease(&self) -> Duration {
+        Duration::from_secs(self.config.lease_seconds)
     }
 
     fn after(&self, seconds: u64) -> Timestamp {
-        Timestamp(self.clock.now().0.saturating_add(micros(seconds)))
+        claims::after(&*self.clock, Duration::from_secs(seconds))
     }
-}
-
-fn micros(seconds: u64) -> i64 {
-    i64::try_from(seconds).unwrap_or(i64::MAX).saturating_mul(1_000_000)
 }
 
 /// A finding as it is kept; `None` for one whose id no store can hold.

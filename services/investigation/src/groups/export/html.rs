@@ -58,15 +58,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
     out.push_str("</tbody></table>\n<h2>Entities</h2>\n");
     table(&mut out, &["", "entity", "findings", "shared by", ""]);
     for (entity, number) in document.body.entities.iter().zip(1..) {
-        let role = if entity.hub {
-            "a hub: ties nothing"
-        } else if entity.ties {
-            "ties findings"
-        } else {
-            ""
-        };
-        let degree = if entity.degree == 0 { String::new() } else { entity.degree.to_string() };
-        let cells = [format!("E{number}"), code(&entity.key), entity.findings.to_string(), degree, role.to_owned()];
+        let cells = [format!("E{number}"), code(&entity.key), entity.findings.to_string(), entity.shared_by(), entity.role().to_owned()];
         row(&mut out, Some(('E', number)), &cells);
     }
     out.push_str("</tbody></table>\n");

@@ -44,15 +44,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
     }
     out.push_str("\n## Entities\n\n| | entity | findings | shared by | |\n|---|---|---|---|---|\n");
     for (entity, number) in document.body.entities.iter().zip(1..) {
-        let role = if entity.hub {
-            "a hub: ties nothing"
-        } else if entity.ties {
-            "ties findings"
-        } else {
-            ""
-        };
-        let degree = if entity.degree == 0 { String::new() } else { entity.degree.to_string() };
-        row(&mut out, &[format!("E{number}"), code(&entity.key), entity.findings.to_string(), degree, role.to_owned()]);
+        row(&mut out, &[format!("E{number}"), code(&entity.key), entity.findings.to_string(), entity.shared_by(), entity.role().to_owned()]);
     }
     if !document.decisions.is_empty() {
         out.push_str("\n## Decisions\n\n| time | status | by | note |\n|---|---|---|---|\n");
