@@ -15,6 +15,7 @@
 
 use std::fmt;
 
+pub use gumshoe_model::PRODUCT;
 use gumshoe_model::{Finding, Timestamp, time::MICROS_PER_DAY};
 
 /// Days after which a fact counts half.
@@ -61,8 +62,6 @@ pub enum Source {
     Exfiltration,
 }
 
-/// The product of findings that are made of behaviour and rules.
-pub const PRODUCT: &str = "Gumshoe";
 /// How the types of findings begin that say what is unusual: `Behavior:User/UnusualVolume`.
 pub const BEHAVIOR: &str = "Behavior:";
 

@@ -4,6 +4,9 @@ use std::{borrow::Cow, fmt};
 
 use crate::Timestamp;
 
+/// Our own name, as findings have it that are made of behaviour and rules.
+pub const PRODUCT: &str = "Gumshoe";
+
 /// How bad, in Security Hub's five words.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -58,7 +61,7 @@ pub struct Finding<'a> {
     pub id: Cow<'a, str>,
     /// The type, such as `UnauthorizedAccess:IAMUser/TorIPCaller`.
     pub finding_type: Cow<'a, str>,
-    /// The product that said it: `GuardDuty`, or a Security Hub product ARN.
+    /// The product that said it: `GuardDuty`, a Security Hub product ARN, or [`PRODUCT`].
     pub product: Cow<'a, str>,
     /// One line.
     pub title: Cow<'a, str>,

@@ -20,7 +20,7 @@ pub use account::{AccountId, GraphArn};
 pub use edge::{Measures, Relation};
 pub use entity::{EntityKey, EntityRef, EntityType};
 pub use event::{DeadLetter, Event, Link, RecordKind};
-pub use finding::{Finding, Severity};
+pub use finding::{Finding, PRODUCT, Severity};
 pub use time::{Hour, TimeWindow, Timestamp};
 
 /// A value that does not have the form its type requires.

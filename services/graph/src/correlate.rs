@@ -9,11 +9,10 @@ use std::{
 };
 
 use async_trait::async_trait;
-use gumshoe_behavior::risk::PRODUCT;
 use gumshoe_detections::{Correlated, Correlations, Rule, RuleSet};
 use gumshoe_lake::LakeError;
 use gumshoe_model::{
-    EntityKey, EntityType, Finding, GraphArn, TimeWindow, Timestamp,
+    EntityKey, EntityType, Finding, GraphArn, PRODUCT, TimeWindow, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 use gumshoe_records::events::EventBatch;

@@ -7,9 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use gumshoe_behavior::risk::PRODUCT;
 use gumshoe_detections::{Level, Rule, RuleSet};
-use gumshoe_model::{EntityKey, EntityType, Finding, RecordKind, Timestamp};
+use gumshoe_model::{EntityKey, EntityType, Finding, PRODUCT, RecordKind, Timestamp};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{

@@ -8,11 +8,8 @@ use std::{
 };
 
 use arrow::record_batch::RecordBatch;
-use gumshoe_behavior::{
-    Input,
-    risk::{PRODUCT, Source},
-};
-use gumshoe_model::{EntityKey, Finding, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_behavior::{Input, Source};
+use gumshoe_model::{EntityKey, Finding, PRODUCT, Timestamp, time::MICROS_PER_DAY};
 
 use crate::{
     matches,

@@ -10,7 +10,7 @@ use gumshoe_detections::{LoadError, RuleSet, Tactic};
 use gumshoe_model::{Event, Finding, RecordKind, Timestamp};
 
 /// The product of findings of our own rules.
-const OWN: &str = "Gumshoe";
+const OWN: &str = gumshoe_model::PRODUCT;
 
 /// Threat purposes of GuardDuty's finding types, the part before the colon, that are not called as a tactic.
 /// Source: GuardDuty user guide, "GuardDuty finding format".

@@ -9,6 +9,7 @@ use gumshoe_api::{
         Verdict as Decision, VerdictKind,
     },
 };
+use gumshoe_model::PRODUCT;
 
 use super::{Session, next_page, scope};
 use crate::{
@@ -68,7 +69,7 @@ pub async fn list(session: &Session, filter: Findings) -> Result<(), Failure> {
 fn product(name: &str) -> &str {
     match name.to_lowercase().as_str() {
         "guardduty" => "GuardDuty",
-        "gumshoe" => "Gumshoe",
+        "gumshoe" => PRODUCT,
         "securityhub" => "arn:*:securityhub:*",
         _ => name,
     }

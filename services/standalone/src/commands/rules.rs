@@ -13,7 +13,7 @@ use gumshoe_api::{
         TestRuleRequest, TestRuleResponse, UpdateRuleRequest, hunt_rule_request,
     },
 };
-use gumshoe_model::{TimeWindow, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_model::{PRODUCT, TimeWindow, Timestamp, time::MICROS_PER_DAY};
 
 use super::{Session, next_page};
 use crate::{
@@ -107,7 +107,7 @@ async fn list(session: &Session, filter: RuleFilter) -> Result<(), Failure> {
 
 fn origin_name(origin: RuleOrigin) -> &'static str {
     match origin {
-        RuleOrigin::Shipped => "Gumshoe",
+        RuleOrigin::Shipped => PRODUCT,
         RuleOrigin::Directory => "directory",
         RuleOrigin::Graph => "graph",
         RuleOrigin::Unspecified => "",

@@ -18,10 +18,9 @@ use gumshoe_api::{
     membership::v1::{CreateGraphRequest, DeleteGraphRequest},
 };
 use gumshoe_model::{
-    TimeWindow, Timestamp,
+    PRODUCT, TimeWindow, Timestamp,
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
-
 use serde_json::{Value, json};
 
 use super::scenario::Scenario;
@@ -32,8 +31,6 @@ const PIECE: usize = 1 << 20;
 const POLL: Duration = Duration::from_millis(10);
 /// Risks of one call.
 const RISKS: usize = 10;
-/// The product that own findings name.
-const OWN_PRODUCT: &str = "Gumshoe";
 /// From here on a finding is high.
 const HIGH: f64 = 7.0;
 /// The longest scope time.
@@ -240,7 +237,7 @@ impl Judge<'_> {
             graph_arn: graph.to_owned(),
             scope: scope.map(window_to_proto),
             min_severity: HIGH,
-            product_pattern: OWN_PRODUCT.to_owned(),
+            product_pattern: PRODUCT.to_owned(),
             page_size: 1_000,
             ..ListFindingsRequest::default()
         };
