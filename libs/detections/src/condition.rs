@@ -102,19 +102,9 @@ impl<'t> Parser<'t> {
     }
 }
 
-/// Whether a selection's name is one of a pattern: `them`, a name, or one with `*`. Names that begin with `_` are not of `them`.
+/// Whether a selection's name is one of a pattern: `them`, a name, or one with wildcards. Names that begin with `_` are not of `them`.
 pub(crate) fn fits(pattern: &str, name: &str) -> bool {
-    if pattern == "them" {
-        return !name.starts_with('_');
-    }
-    let Some((start, mut rest)) = pattern.split_once('*') else { return pattern == name };
-    let Some(mut name) = name.strip_prefix(start) else { return false };
-    while let Some((middle, more)) = rest.split_once('*') {
-        let Some(place) = name.find(middle) else { return false };
-        name = name.get(place + middle.len()..).unwrap_or_default();
-        rest = more;
-    }
-    name.ends_with(rest)
+    if pattern == "them" { !name.starts_with('_') } else { gumshoe_model::pattern::fits(pattern, name) }
 }
 
 #[cfg(test)]

@@ -8,12 +8,14 @@
 //! | [`edge`] | relations, dimensions and the additive measures of an edge |
 //! | [`event`] | one normalised log record and what could not be parsed |
 //! | [`finding`] | what a detector said |
+//! | [`pattern`] | patterns with wildcards |
 
 pub mod account;
 pub mod edge;
 pub mod entity;
 pub mod event;
 pub mod finding;
+pub mod pattern;
 pub mod time;
 
 pub use account::{AccountId, GraphArn};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use gumshoe_behavior::Criticality;
-use gumshoe_model::{EntityKey, Timestamp};
+use gumshoe_model::{EntityKey, EntityType, Timestamp, pattern};
 
 use crate::{config, store::watchlists::Entry};
 
@@ -37,7 +37,7 @@ impl Watchlist {
             return Watched::default();
         }
         let name = entity.to_string();
-        self.entries.iter().filter(|entry| fits(&entry.pattern, &name)).cloned().collect()
+        self.entries.iter().filter(|entry| pattern::fits(&entry.pattern, &name)).cloned().collect()
     }
 }
 
@@ -63,34 +63,6 @@ fn literals(pattern: &str) -> usize {
     pattern.chars().filter(|character| !matches!(character, '*' | '?')).count()
 }
 
-/// Whether a text is what a pattern says: `*` stands for any characters, `?` for one. Takes `pattern · text` steps at most.
-pub(crate) fn fits(pattern: &str, text: &str) -> bool {
-    let (mut pattern, mut text) = (pattern.chars(), text.chars());
-    // Where to go on if what follows the last `*` does not fit: one character later.
-    let mut retry: Option<(std::str::Chars<'_>, std::str::Chars<'_>)> = None;
-    loop {
-        let rest = text.clone();
-        match (pattern.next(), text.next()) {
-            (None, None) => return true,
-            (Some('*'), _) => {
-                text = rest.clone();
-                retry = Some((pattern.clone(), rest));
-            }
-            (Some('?'), Some(_)) => {}
-            (Some(one), Some(other)) if one == other => {}
-            _ => {
-                let Some((after, mut from)) = retry.take() else { return false };
-                if from.next().is_none() {
-                    return false;
-                }
-                pattern = after.clone();
-                text = from.clone();
-                retry = Some((after, from));
-            }
-        }
-    }
-}
-
 /// What is wrong with a pattern, if anything.
 pub(crate) fn fault(pattern: &str) -> Option<String> {
     let length = pattern.chars().count();
@@ -100,14 +72,12 @@ pub(crate) fn fault(pattern: &str) -> Option<String> {
     let Some((kind, _)) = pattern.split_once(':') else {
         return (!pattern.contains('*')).then(|| "must be `type:id`, with `*` for any characters and `?` for one".to_owned());
     };
-    let known = gumshoe_model::EntityType::ALL.iter().any(|known| fits(kind, known.as_str()));
+    let known = EntityType::ALL.iter().any(|known| pattern::fits(kind, known.as_str()));
     (!known && !kind.contains('*')).then(|| format!("`{kind}` is no entity type"))
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
 
     fn entry(pattern: &str, criticality: Criticality, expire: Option<i64>) -> Entry {
@@ -148,26 +118,5 @@ mod tests {
         assert_eq!(fault("").as_deref(), Some("must have 1 to 2100 characters"));
         assert_eq!(fault("alice").as_deref(), Some("must be `type:id`, with `*` for any characters and `?` for one"));
         assert_eq!(fault("usr:x").as_deref(), Some("`usr` is no entity type"));
-    }
-
-    /// By the definition, however long it takes.
-    fn fits_slowly(pattern: &[char], text: &[char]) -> bool {
-        match (pattern, text) {
-            ([], []) => true,
-            (['*', rest @ ..], _) => fits_slowly(rest, text) || matches!(text, [_, more @ ..] if fits_slowly(pattern, more)),
-            (['?', rest @ ..], [_, more @ ..]) => fits_slowly(rest, more),
-            ([one, rest @ ..], [other, more @ ..]) => one == other && fits_slowly(rest, more),
-            _ => false,
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(2_000))]
-
-        #[test]
-        fn patterns_fit_as_defined(pattern in "[ab*?ü]{0,8}", text in "[abü]{0,8}") {
-            let characters = |text: &str| text.chars().collect::<Vec<_>>();
-            prop_assert_eq!(fits(&pattern, &text), fits_slowly(&characters(&pattern), &characters(&text)));
-        }
     }
 }
