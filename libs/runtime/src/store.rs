@@ -158,6 +158,18 @@ impl From<sqlx::Error> for DatabaseError {
     }
 }
 
+/// Lets `?` make a store's own error, which is made of a [`DatabaseError`], of what the driver said.
+#[macro_export]
+macro_rules! from_driver {
+    ($error:ty) => {
+        impl From<sqlx::Error> for $error {
+            fn from(error: sqlx::Error) -> Self {
+                $crate::store::DatabaseError::from(error).into()
+            }
+        }
+    };
+}
+
 /// Whether a code says that the same statement may succeed later: of Postgres, connections (08), resources (53), the
 /// operator (57) and serialisation (40); of SQLite, BUSY (5), LOCKED (6) and CANTOPEN (14) with their extensions.
 fn is_unavailable(code: Option<&str>) -> bool {

@@ -44,11 +44,7 @@ impl From<DatabaseError> for StoreError {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        DatabaseError::from(error).into()
-    }
-}
+gumshoe_runtime::from_driver!(StoreError);
 
 /// A rule that was written for a graph.
 #[derive(Debug, Clone, PartialEq, Eq)]

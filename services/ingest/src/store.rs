@@ -52,11 +52,7 @@ impl From<DatabaseError> for StoreError {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        DatabaseError::from(error).into()
-    }
-}
+gumshoe_runtime::from_driver!(StoreError);
 
 /// Where to pull from and how, as checked by [`crate::rpc::source`].
 #[derive(Debug, Clone, PartialEq, Eq)]

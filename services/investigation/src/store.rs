@@ -71,11 +71,7 @@ impl From<DatabaseError> for StoreError {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        DatabaseError::from(error).into()
-    }
-}
+gumshoe_runtime::from_driver!(StoreError);
 
 /// The store. [`StoreError::Unavailable`] and [`StoreError::Fault`] can come from every method; the others are named.
 #[async_trait]

@@ -67,11 +67,7 @@ impl From<DatabaseError> for StoreError {
     }
 }
 
-impl From<sqlx::Error> for StoreError {
-    fn from(error: sqlx::Error) -> Self {
-        DatabaseError::from(error).into()
-    }
-}
+gumshoe_runtime::from_driver!(StoreError);
 
 /// What became of each account of a batch, in the order asked for.
 pub type Outcomes<T, R> = Vec<(AccountId, Result<T, R>)>;
