@@ -115,26 +115,34 @@ pub(crate) async fn of_one(scope: &Scope<'_>, model: &peers::Model) -> Answer<Ve
     Ok(found)
 }
 
-/// Rows gathered while they are of one thing: handed over when the next begins.
-struct Runs<K, T> {
+/// Rows gathered while they are of one thing: handed to `take` when the next begins.
+struct Runs<K, T, F> {
     key: Option<K>,
     rows: Vec<T>,
+    take: F,
 }
 
-impl<K: PartialEq, T> Runs<K, T> {
-    fn new() -> Self {
-        Self { key: None, rows: Vec::new() }
+impl<K: PartialEq, T, F: FnMut(K, Vec<T>)> Runs<K, T, F> {
+    fn new(take: F) -> Self {
+        Self { key: None, rows: Vec::new(), take }
     }
 
-    /// Adds a row; gives back the run before, if this begins another.
-    fn push(&mut self, key: K, row: T) -> Option<(K, Vec<T>)> {
-        let ended = if self.key.as_ref() == Some(&key) { None } else { self.end() };
-        self.key.get_or_insert(key);
+    fn push(&mut self, key: K, row: T) {
+        if self.key.as_ref() != Some(&key) {
+            self.hand_over();
+            self.key = Some(key);
+        }
         self.rows.push(row);
-        ended
     }
 
-    fn end(&mut self) -> Option<(K, Vec<T>)> {
-        self.key.take().map(|key| (key, std::mem::take(&mut self.rows)))
+    /// Hands the last rows over.
+    fn end(mut self) {
+        self.hand_over();
+    }
+
+    fn hand_over(&mut self) {
+        if let Some(key) = self.key.take() {
+            (self.take)(key, std::mem::take(&mut self.rows));
+        }
     }
 }

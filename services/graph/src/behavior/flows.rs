@@ -105,7 +105,7 @@ async fn beacons(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>>
         rows::SUMS
     );
     let mut found = BTreeMap::new();
-    let mut take = |(local, remote, port): (EntityKey, String, i32), hours: Vec<(Hour, Measures)>| {
+    let take = |(local, remote, port): (EntityKey, String, i32), hours: Vec<(Hour, Measures)>| {
         if !wanted.contains(&(local.clone(), remote.clone(), port)) {
             return;
         }
@@ -117,23 +117,19 @@ async fn beacons(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>>
             keep(&mut found, Found { source: Source::Beacon, entity: local, others: vec![address(&remote)], first, last, anomaly });
         }
     };
-    let mut runs = Runs::new();
+    let mut runs = Runs::new(take);
     rows::each_of(scope.snapshot, &sql, parameters, |batch| {
         let columns = Columns(batch);
         let (types, ids, peers, ports) = (columns.texts("entity_type")?, columns.texts("entity_id")?, columns.texts("peer_id")?, columns.numbers("port")?);
         let (hours, measures) = (columns.numbers("hour")?, columns.measures()?);
         for row in 0..columns.len() {
             let key = (rows::entity(types.get(row), ids.get(row))?, peers.get(row).to_owned(), ports.small(row));
-            if let Some((key, rows)) = runs.push(key, (hours.time(row).hour(), measures.get(row))) {
-                take(key, rows);
-            }
+            runs.push(key, (hours.time(row).hour(), measures.get(row)));
         }
         Ok(())
     })
     .await?;
-    if let Some((key, rows)) = runs.end() {
-        take(key, rows);
-    }
+    runs.end();
     Ok(found.into_values().collect())
 }
 

@@ -144,7 +144,7 @@ pub(crate) async fn find(scope: &Scope<'_>, model: &Model, judge: &mut Judge<'_>
              GROUP BY entity_type, entity_id, item ORDER BY entity_type, entity_id, item",
             item.column().replace("operation", "e.operation").replace("asn", "e.asn"),
         );
-        let mut runs = Runs::new();
+        let mut runs = Runs::new(|entity: EntityKey, rows: Vec<Row>| found.extend(of(model, entity, rows, judge)));
         rows::each_of(scope.snapshot, &sql, parameters, |batch| {
             let columns = Columns(batch);
             let (types, ids, items) = (columns.texts("entity_type")?, columns.texts("entity_id")?, columns.texts("item")?);
@@ -152,16 +152,12 @@ pub(crate) async fn find(scope: &Scope<'_>, model: &Model, judge: &mut Judge<'_>
             for row in 0..columns.len() {
                 let key = rows::entity(types.get(row), ids.get(row))?;
                 let row = Row { item: item.name(items.get(row)), first: firsts.time(row), last: lasts.time(row) };
-                if let Some((entity, rows)) = runs.push(key, row) {
-                    found.extend(of(model, entity, rows, judge));
-                }
+                runs.push(key, row);
             }
             Ok(())
         })
         .await?;
-        if let Some((entity, rows)) = runs.end() {
-            found.extend(of(model, entity, rows, judge));
-        }
+        runs.end();
     }
     Ok(found)
 }

@@ -24,7 +24,8 @@ pub(crate) async fn find(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec
         "SELECT e.entity_type, e.entity_id, e.hour, sum(e.count) AS count, min(e.first_time) AS first_time, max(e.last_time) AS last_time \
          FROM {edges} GROUP BY e.entity_type, e.entity_id, e.hour ORDER BY e.entity_type, e.entity_id, e.hour"
     );
-    let (mut runs, mut found) = (Runs::new(), Vec::new());
+    let mut found = Vec::new();
+    let mut runs = Runs::new(|entity: EntityKey, rows: Vec<Row>| found.extend(of(scope, &entity, &rows, judge)));
     rows::each_of(scope.snapshot, &sql, parameters, |batch| {
         let columns = Columns(batch);
         let (types, ids, hours) = (columns.texts("entity_type")?, columns.texts("entity_id")?, columns.numbers("hour")?);
@@ -32,16 +33,12 @@ pub(crate) async fn find(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec
         for row in 0..columns.len() {
             let key = rows::entity(types.get(row), ids.get(row))?;
             let row = Row { hour: hours.time(row).hour(), count: counts.count(row), first: firsts.time(row), last: lasts.time(row) };
-            if let Some((entity, rows)) = runs.push(key, row) {
-                found.extend(of(scope, &entity, &rows, judge));
-            }
+            runs.push(key, row);
         }
         Ok(())
     })
     .await?;
-    if let Some((entity, rows)) = runs.end() {
-        found.extend(of(scope, &entity, &rows, judge));
-    }
+    runs.end();
     Ok(found)
 }
 
