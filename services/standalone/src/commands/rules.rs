@@ -15,7 +15,7 @@ use gumshoe_api::{
 };
 use gumshoe_model::{PRODUCT, TimeWindow, Timestamp, time::MICROS_PER_DAY};
 
-use super::{Session, next_page};
+use super::{Session, next_page, records};
 use crate::{
     arguments::{self, RuleFilter, Rules},
     output::{Rows, note},
@@ -174,24 +174,16 @@ async fn hunt(session: &Session, rule: &str, (from, to): (Option<Timestamp>, Opt
     };
     let mut stream = session.connection.rule_service().await?.hunt_rule(request).await?.into_inner();
     let mut lines = message::Lines::new("gumshoe.graph.v1.Event")?;
-    let mut rows = Rows::new(&["time", "actor", "service", "operation", "error", "address", "id"]);
+    let mut rows = records::rows();
     let (mut read, mut found, mut limited) = (0, 0, false);
     while let Some(some) = stream.message().await? {
         (read, found, limited) = (some.events_read, some.matches_found, some.limited);
         for event in &some.matches {
             if session.output.is_json() {
                 lines.write(event)?;
-                continue;
+            } else {
+                records::add(&mut rows, event);
             }
-            rows.add([
-                message::time(event.time.as_ref()),
-                message::entity(event.actor.as_ref()),
-                event.service.clone(),
-                event.operation.clone(),
-                event.error.clone(),
-                event.address.clone(),
-                event.id.clone(),
-            ]);
         }
         lines.flush()?;
     }
