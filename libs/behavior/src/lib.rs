@@ -32,4 +32,4 @@ pub mod volume;
 
 pub use anomaly::Anomaly;
 pub use newness::{Baseline, Calls, Kind, New, failures, newness};
-pub use risk::{Criticality, Input, Level, Part, Risk, Source, risk};
+pub use risk::{Criticality, Input, Part, Risk, Source, risk};

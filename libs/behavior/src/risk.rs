@@ -16,7 +16,7 @@
 use std::fmt;
 
 pub use gumshoe_model::PRODUCT;
-use gumshoe_model::{Finding, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_model::{Finding, Level, Timestamp, time::MICROS_PER_DAY};
 
 /// Days after which a fact counts half.
 pub const HALF_LIFE_DAYS: f64 = 7.0;
@@ -211,53 +211,6 @@ impl Criticality {
     }
 }
 
-/// A score in words.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Level {
-    /// Below 20.
-    Informational,
-    /// Below 40.
-    Low,
-    /// Below 70.
-    Medium,
-    /// Below 90.
-    High,
-    /// 90 and more.
-    Critical,
-}
-
-impl Level {
-    /// The level of a score from 0 to 100.
-    #[must_use]
-    pub fn of_score(score: f64) -> Self {
-        match score {
-            score if score >= 90.0 => Self::Critical,
-            score if score >= 70.0 => Self::High,
-            score if score >= 40.0 => Self::Medium,
-            score if score >= 20.0 => Self::Low,
-            _ => Self::Informational,
-        }
-    }
-
-    /// The name in answers: `medium`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Informational => "informational",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
 /// A fact and its part in a score.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Part {
@@ -341,22 +294,6 @@ mod tests {
             let found = risk(&flood, NOW, criticality);
             assert!(found.score > 99.0 && found.score <= 100.0, "{}", found.score);
             assert_eq!(found.level, Level::Critical);
-        }
-    }
-
-    #[test]
-    fn levels_begin_where_they_say() {
-        for (score, level) in [
-            (0.0, "informational"),
-            (19.99, "informational"),
-            (20.0, "low"),
-            (40.0, "medium"),
-            (70.0, "high"),
-            (89.9, "high"),
-            (90.0, "critical"),
-            (100.0, "critical"),
-        ] {
-            assert_eq!(Level::of_score(score).as_str(), level);
         }
     }
 

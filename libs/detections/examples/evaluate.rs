@@ -23,8 +23,8 @@ use std::{
     sync::Arc,
 };
 
-use gumshoe_detections::{Correlations, Level, Rule, RuleSet};
-use gumshoe_model::{DeadLetter, Event};
+use gumshoe_detections::{Correlations, Rule, RuleSet};
+use gumshoe_model::{DeadLetter, Event, Level};
 use gumshoe_records::{Options, Sink, Stop, read};
 use serde_json::Value;
 

@@ -43,5 +43,5 @@ mod view;
 
 pub use correlation::{Correlated, Correlations};
 pub use parse::{LoadError, Problem};
-pub use rule::{Level, Rule, Tactic, Technique};
+pub use rule::{Rule, Tactic, Technique};
 pub use set::RuleSet;

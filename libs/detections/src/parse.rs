@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, str::FromStr, sync::Arc};
 
-use gumshoe_model::RecordKind;
+use gumshoe_model::{Level, RecordKind};
 use serde_json::{Map, Value};
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
     field::Slot,
     gate::guarded,
     node::Node,
-    rule::{Case, Level, Rule, Tactic, Technique},
+    rule::{Case, Rule, Tactic, Technique},
     selection,
 };
 

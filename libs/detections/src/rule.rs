@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr};
 
-use gumshoe_model::{Event, Invalid, RecordKind};
+use gumshoe_model::{Event, Invalid, Level, RecordKind};
 use serde_json::{Value, json};
 
 use crate::{
@@ -11,75 +11,6 @@ use crate::{
     node::Node,
     view::{Record, View},
 };
-
-/// How much a match matters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Level {
-    /// Nothing by itself; context for others.
-    Informational,
-    /// Seen every day; matters beside others.
-    Low,
-    /// To be looked at.
-    Medium,
-    /// Rarely benign.
-    High,
-    /// Hardly ever benign, and grave.
-    Critical,
-}
-
-impl Level {
-    /// Every level, lowest first.
-    pub const ALL: [Self; 5] = [Self::Informational, Self::Low, Self::Medium, Self::High, Self::Critical];
-
-    /// The name in rules and answers.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Informational => "informational",
-            Self::Low => "low",
-            Self::Medium => "medium",
-            Self::High => "high",
-            Self::Critical => "critical",
-        }
-    }
-
-    /// The one below; the lowest has none.
-    fn lower(self) -> Self {
-        match self {
-            Self::Critical => Self::High,
-            Self::High => Self::Medium,
-            Self::Medium => Self::Low,
-            Self::Low | Self::Informational => Self::Informational,
-        }
-    }
-
-    /// What a match adds to an entity's risk, as a fact's score from 0 to 100.
-    #[must_use]
-    pub fn score(self) -> f64 {
-        match self {
-            Self::Informational => 5.0,
-            Self::Low => 20.0,
-            Self::Medium => 45.0,
-            Self::High => 75.0,
-            Self::Critical => 95.0,
-        }
-    }
-}
-
-impl fmt::Display for Level {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Level {
-    type Err = Invalid;
-
-    fn from_str(value: &str) -> Result<Self, Invalid> {
-        let found = Self::ALL.into_iter().find(|level| level.as_str() == value);
-        found.ok_or_else(|| Invalid::new("level", value, "expected informational, low, medium, high or critical"))
-    }
-}
 
 macro_rules! tactics {
     ($($(#[$doc:meta])* $variant:ident = $id:literal $name:literal,)*) => {
@@ -327,11 +258,5 @@ mod tests {
         for bad in ["", "T109", "T1098.1", "1098", "T1098.", "T10980", "TA0001"] {
             assert!(bad.parse::<Technique>().is_err(), "{bad}");
         }
-    }
-
-    #[test]
-    fn levels_rise() {
-        assert!(Level::ALL.is_sorted() && Level::ALL.map(Level::score).is_sorted());
-        assert!("urgent".parse::<Level>().is_err() && "high".parse() == Ok(Level::High));
     }
 }

@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeSet, HashSet};
 
-use gumshoe_detections::{Level, Rule, RuleSet, rule::Case};
-use gumshoe_model::{DeadLetter, Event, RecordKind};
+use gumshoe_detections::{Rule, RuleSet, rule::Case};
+use gumshoe_model::{DeadLetter, Event, Level, RecordKind};
 use gumshoe_records::{Options, Sink, Stop, read};
 use serde_json::{Value, json};
 

@@ -8,6 +8,7 @@
 //! | [`edge`] | relations, dimensions and the additive measures of an edge |
 //! | [`event`] | one normalised log record and what could not be parsed |
 //! | [`finding`] | what a detector said |
+//! | [`level`] | how much something matters, in five words |
 //! | [`pattern`] | patterns with wildcards |
 
 pub mod account;
@@ -15,6 +16,7 @@ pub mod edge;
 pub mod entity;
 pub mod event;
 pub mod finding;
+pub mod level;
 pub mod pattern;
 pub mod time;
 
@@ -23,6 +25,7 @@ pub use edge::{Measures, Relation};
 pub use entity::{EntityKey, EntityRef, EntityType};
 pub use event::{DeadLetter, Event, Link, RecordKind};
 pub use finding::{Finding, PRODUCT, Severity};
+pub use level::Level;
 pub use time::{Hour, TimeWindow, Timestamp};
 
 /// A value that does not have the form its type requires.

@@ -7,8 +7,8 @@
 
 use std::collections::BTreeMap;
 
-use gumshoe_detections::{Level, Rule, RuleSet};
-use gumshoe_model::{EntityKey, EntityType, Finding, PRODUCT, RecordKind, Timestamp};
+use gumshoe_detections::{Rule, RuleSet};
+use gumshoe_model::{EntityKey, EntityType, Finding, Level, PRODUCT, RecordKind, Timestamp};
 use xxhash_rust::xxh3::xxh3_128;
 
 use crate::{

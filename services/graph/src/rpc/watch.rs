@@ -8,8 +8,8 @@ use std::{
 
 use futures::{Stream, stream};
 use gumshoe_api::graph::v1 as proto;
-use gumshoe_behavior::{Criticality, Level};
-use gumshoe_model::{EntityKey, GraphArn, Timestamp};
+use gumshoe_behavior::Criticality;
+use gumshoe_model::{EntityKey, GraphArn, Level, Timestamp};
 use gumshoe_runtime::status;
 use tokio::{
     sync::watch,
@@ -44,8 +44,7 @@ impl Which {
             }
             (0, "") => Err(status::invalid_argument("entities", "is required without `min_level`")),
             (0, level) => {
-                let levels = [Level::Low, Level::Medium, Level::High, Level::Critical];
-                let level = levels.into_iter().find(|known| known.as_str() == level);
+                let level = level.parse::<Level>().ok().filter(|level| *level > Level::Informational);
                 level.map(Self::From).ok_or_else(|| status::invalid_argument("min_level", "must be low, medium, high or critical"))
             }
             (1..=MAX_ENTITIES, _) => Err(status::invalid_argument("min_level", "must be empty beside `entities`")),
