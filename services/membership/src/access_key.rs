@@ -1,4 +1,4 @@
-//! Access keys: ids and secrets from the system's random source, of which only a digest is kept.
+//! Access keys: ids and secrets from the system's random source, kept as a digest and, under an envelope key, encrypted.
 
 use std::{fmt, str::FromStr};
 
