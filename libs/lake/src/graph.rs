@@ -20,6 +20,7 @@ use deltalake::{
     DeltaTable, DeltaTableError,
     delta_datafusion::TableProviderBuilder,
     kernel::{Action, StructField, engine::arrow_conversion::TryIntoKernel},
+    logstore::LogStoreRef,
     operations::create::CreateBuilder,
     protocol::SaveMode,
 };
@@ -391,19 +392,34 @@ async fn open_table(store: &Store, arn: &GraphArn, table: Table) -> Result<Delta
         .with_partition_columns(table.by_day().then_some("date"))
         .with_configuration(properties.map(|(name, value)| (name.to_owned(), Some(value.to_owned()))))
         .with_save_mode(SaveMode::Ignore);
-    let delta = match create.await {
+    let mut delta = match create.await {
         Ok(delta) => delta,
         // Another process may have made it at the same time.
-        Err(error) => {
-            let mut delta = DeltaTable::new(log_store);
-            delta.load().await.map_err(|_| error)?;
-            delta
-        }
+        Err(error) => loaded(&log_store).await.map_err(|_| error)?,
     };
     // A table of an older version gets the columns that came later.
-    let known = delta.snapshot()?.schema();
-    let missing: Vec<StructField> = columns.into_iter().filter(|column| known.field(column.name()).is_none()).collect();
-    if missing.is_empty() { Ok(delta) } else { Ok(delta.add_columns().with_fields(missing).await?) }
+    let missing = |delta: &DeltaTable| -> Result<Vec<StructField>, DeltaTableError> {
+        let known = delta.snapshot()?.schema();
+        Ok(columns.iter().filter(|column| known.field(column.name()).is_none()).cloned().collect())
+    };
+    let fields = missing(&delta)?;
+    if !fields.is_empty() {
+        delta = match delta.add_columns().with_fields(fields).await {
+            Ok(delta) => delta,
+            // Another process may have added them at the same time.
+            Err(error) => match loaded(&log_store).await {
+                Ok(delta) if missing(&delta)?.is_empty() => delta,
+                _ => return Err(error.into()),
+            },
+        };
+    }
+    Ok(delta)
+}
+
+async fn loaded(log_store: &LogStoreRef) -> Result<DeltaTable, DeltaTableError> {
+    let mut delta = DeltaTable::new(Arc::clone(log_store));
+    delta.load().await?;
+    Ok(delta)
 }
 
 /// The graph whose tables are in a folder; `None` if they are not all there.

@@ -108,8 +108,10 @@ async fn older_rows_stay_beside_new_ones() {
     write_older(&folder.path().join(arn.id()).join(Table::Events.name()), &arn).await;
     let old = || -> Row { ("old".to_owned(), None, None) };
 
-    let graph = open(folder.path(), &arn).await;
+    // Two processes, which both find that columns are missing.
+    let (graph, other) = tokio::join!(open(folder.path(), &arn), open(folder.path(), &arn));
     assert_eq!(events(&graph).await, [old()]);
+    assert_eq!(events(&other).await, [old()]);
 
     let mut event = Event::new(RecordKind::CloudTrail, Timestamp(DAY * MICROS_PER_DAY), "{}");
     event.account = "111122223333".into();
