@@ -27,7 +27,7 @@
 //! | [`lease`], [`store`] | which replica does that for which graph |
 //! | [`config`], [`error`] | configuration and errors |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
@@ -137,6 +137,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         Arc::clone(&store),
         config.watchlist,
         Arc::new(SystemClock),
+        Duration::from_secs(config.server.timeout_seconds),
     );
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, Arc::clone(&rules), places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));

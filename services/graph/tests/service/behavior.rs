@@ -204,7 +204,8 @@ async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
     println!("{} findings, {} of them open: {by_kind:?}", all.len(), open.len());
 
     // The same again finds nothing new, and begun anew it makes the same findings.
-    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { hours: 0, findings: 0 });
+    let until = Some(time_to_proto(at(DAYS as i64, 0, 0)));
+    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { swept_until_time: until, ..SweepGraphResponse::default() });
     let ids = |findings: &[FindingSummary]| findings.iter().map(|finding| finding.id.clone()).collect::<std::collections::BTreeSet<_>>();
     sweep(&fixture, Some(at(LAST, 0, 0))).await;
     let again = findings(&fixture, true).await;
@@ -267,17 +268,14 @@ async fn small(fixture: &Fixture) {
 async fn swept_once(fixture: &Fixture) {
     small(fixture).await;
     let replica = fixture.replica().await;
-    // All at once: one sweeps, and the others are told so or find nothing left.
+    // All at once: one sweeps, and the others are told that it goes on or find nothing left.
     let sweeps = [fixture, &replica, fixture, &replica].map(|of| async move {
         let request = SweepGraphRequest { graph_arn: of.arn(), from_time: None };
         of.behavior().sweep_graph(request).await
     });
     let outcomes = join_all(sweeps).await;
-    let hours: u64 = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|swept| swept.get_ref().hours).sum();
+    let hours: u64 = outcomes.into_iter().map(|outcome| outcome.unwrap().into_inner().hours).sum();
     assert_eq!(hours, 21 * 24, "each hour once");
-    for refusal in outcomes.into_iter().filter_map(Result::err) {
-        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
-    }
     let found = findings(fixture, true).await;
     let volumes: Vec<_> = found.iter().filter(|finding| finding.r#type == "Behavior:User/UnusualVolume").collect();
     assert_eq!(volumes.len(), 1, "{found:#?}");
@@ -305,6 +303,22 @@ async fn one_replica_sweeps_and_a_crash_repeats_nothing_on_postgres() {
     let url = database.url();
     let fixture = Fixture::with(|config| config.store.url = url).await;
     swept_once(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_goes_on_is_told_and_not_begun_anew() {
+    let fixture = Fixture::start().await;
+    small(&fixture).await;
+    // As another replica does.
+    fixture.hold_sweep(true).await;
+    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { running: true, ..SweepGraphResponse::default() });
+    let anew = SweepGraphRequest { graph_arn: fixture.arn(), from_time: Some(time_to_proto(at(20, 0, 0))) };
+    let refusal = fixture.behavior().sweep_graph(anew).await.unwrap_err();
+    refused(&refusal, Code::FailedPrecondition, "CONFLICT", &[]);
+    fixture.hold_sweep(false).await;
+    let swept = sweep(&fixture, None).await;
+    assert_eq!((swept.running, swept.hours, swept.swept_until_time), (false, 21 * 24, Some(time_to_proto(at(21, 0, 0)))));
     fixture.stop().await;
 }
 
