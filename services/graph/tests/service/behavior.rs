@@ -306,6 +306,42 @@ async fn one_replica_sweeps_and_a_crash_repeats_nothing_on_postgres() {
     fixture.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hours_that_get_late_records_are_looked_at_again_and_nothing_is_told_twice() {
+    let fixture = Fixture::with(|config| config.sweep.look_back_hours = 48).await;
+    let call = |id: String, time: Timestamp| Call::new(id, &text(time), Who::User("alice")).json();
+    let mut calls: Vec<_> = (0..160).map(|number: i64| call(format!("q{number}"), at(number / 8, 9 + number % 8, 0))).collect();
+    calls.push(call("day-20".to_owned(), at(20, 9, 0)));
+    fixture.commit_calls("in time", &calls).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 21 * 24);
+    let volumes = async || {
+        let found = findings(&fixture, true).await;
+        found.into_iter().filter(|finding| finding.r#type == "Behavior:User/UnusualVolume").collect::<Vec<_>>()
+    };
+    assert_eq!(volumes().await, []);
+
+    // The night before is delivered late: in part, and the rest later still.
+    let night = |from: i64, to: i64| (from..to).map(|number| call(format!("n{number}"), at(20, 3, number % 60))).collect::<Vec<_>>();
+    fixture.commit_calls("late", &night(0, 400)).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 0, "with the next hours");
+    fixture.commit_calls("day-21", &[call("day-21".to_owned(), at(21, 9, 0))]).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 24);
+    let told = volumes().await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((told[0].count, told[0].first_time), (1, Some(time_to_proto(at(20, 3, 0)))));
+    fixture.commit_calls("later", &night(400, 4_000)).await;
+    fixture.commit_calls("day-22", &[call("day-22".to_owned(), at(22, 9, 0))]).await;
+    sweep(&fixture, None).await;
+    let graver = volumes().await;
+    assert_eq!(graver.len(), 1, "{graver:#?}");
+    assert_eq!((&graver[0].id, graver[0].count), (&told[0].id, 1));
+    assert!(graver[0].severity >= told[0].severity && graver[0].title.starts_with("4000 calls"), "{graver:#?}");
+    fixture.commit_calls("day-23", &[call("day-23".to_owned(), at(23, 9, 0))]).await;
+    sweep(&fixture, None).await;
+    assert_eq!(volumes().await, graver, "nothing new is late");
+    fixture.stop().await;
+}
+
 #[tokio::test]
 async fn a_sweep_that_goes_on_is_told_and_not_begun_anew() {
     let fixture = Fixture::start().await;
