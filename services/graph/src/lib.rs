@@ -16,6 +16,7 @@
 //! | `rpc::administration` | the RPCs for membership, volumes and removal of graphs, and for finding groups |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `usual` | what findings told that were judged to be usual |
 //! | `watchlist` | which entities matter more than others |
 //! | `analysis` | heavy questions, over months or all findings |
 //! | `cluster` | the scheduler and the executors of the engine that they may run on |
@@ -77,6 +78,7 @@ mod sweep;
 mod tabulate;
 #[cfg(test)]
 mod tests;
+mod usual;
 mod watchlist;
 pub mod writer;
 

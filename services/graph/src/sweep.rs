@@ -35,7 +35,7 @@ use crate::{
     lease::{Lease, Leases, Work},
     made::{self, Made},
     maintenance, search,
-    store::{StoreError, sql::SqlStore, sweeps::Checkpoint},
+    store::{StoreError, sql::SqlStore, sweeps::Checkpoint, usual::Usual},
 };
 
 mod alerts;
@@ -179,6 +179,7 @@ impl Sweep {
                 Checkpoint { next_hour: from, ..Checkpoint::default() }
             }
         };
+        let usual = self.store.usual(graph).await?;
         let mut learned = None;
         let mut swept = Swept::default();
         while let Some((from, to)) = next(&lake, checkpoint.next_hour, until) {
@@ -187,11 +188,11 @@ impl Sweep {
                 Some(learned) => learned,
                 None => (self.state(&hours, &checkpoint).await?, self.model(&lake, &checkpoint).await?),
             };
-            let trained = self.trained(&hours, &model).await?;
+            let trained = self.trained(&hours, &model, &usual).await?;
             let model = trained.clone().unwrap_or(model);
             let step = format!("sweep#{}/{from}-{to}", checkpoint.run);
-            let mut made = self.again(&hours, &mut state, &model, &step).await?;
-            made.extend(self.unusual(&hours, &mut state, &model, &step).await?);
+            let mut made = self.again(&hours, &mut state, (&model, &usual), &step).await?;
+            made.extend(self.unusual(&hours, &mut state, (&model, &usual), &step).await?);
             for finder in &self.finders {
                 made.extend(finder.find(&hours).await?);
             }
@@ -219,10 +220,10 @@ impl Sweep {
     }
 
     /// What is unusual in some hours, as findings.
-    async fn unusual(&self, hours: &Hours, state: &mut State, model: &Model, step: &str) -> Result<Vec<Made>, SweepError> {
+    async fn unusual(&self, hours: &Hours, state: &mut State, (model, usual): (&Model, &Usual), step: &str) -> Result<Vec<Made>, SweepError> {
         let scope = self.scope(hours, hours.from, hours.to);
         let mut found = behavior::volume::find(&scope, &mut |source, score| state.judge(source, score)).await?;
-        found.extend(behavior::peers::find(&scope, model, &mut |source, score| state.judge(source, score)).await?);
+        found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| state.judge(source, score)).await?);
         {
             let (midas, mut judge) = state.midas_and_judge();
             found.extend(behavior::burst::find(&scope, midas, &mut judge).await?);
@@ -236,7 +237,7 @@ impl Sweep {
 
     /// What hours show that have got records since they were swept. Bursts are not looked for, as their detector goes forward only, nor
     /// beacons, which are looked for in seven days each time.
-    async fn again(&self, hours: &Hours, state: &mut State, model: &Model, step: &str) -> Result<Vec<Made>, SweepError> {
+    async fn again(&self, hours: &Hours, state: &mut State, (model, usual): (&Model, &Usual), step: &str) -> Result<Vec<Made>, SweepError> {
         let look_back = i64::from(self.config.look_back_hours);
         if look_back == 0 {
             return Ok(Vec::new());
@@ -250,7 +251,7 @@ impl Sweep {
             // Most of it was learned when the hours were swept.
             let mut learned = state.clone();
             let mut found = behavior::volume::find(&scope, &mut |source, score| learned.judge(source, score)).await?;
-            found.extend(behavior::peers::find(&scope, model, &mut |source, score| learned.judge(source, score)).await?);
+            found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| learned.judge(source, score)).await?);
             found.extend(behavior::flows::find(&scope, false, &mut |source, score| learned.judge(source, score)).await?);
             found.extend(behavior::travel::find(&scope, &mut |source, score| learned.judge(source, score)).await?);
             let accounts = accounts(&hours.lake, &found).await?;
@@ -297,7 +298,7 @@ impl Sweep {
 
     /// The model after this one, if some hours are of another day than its own. Where there is none, or it was lost, those of the days
     /// before are trained first, each holding back what the one before finds surprising.
-    async fn trained(&self, hours: &Hours, model: &Model) -> Result<Option<Arc<Model>>, SweepError> {
+    async fn trained(&self, hours: &Hours, model: &Model, usual: &Usual) -> Result<Option<Arc<Model>>, SweepError> {
         let day = behavior::peers::day(hours.from);
         if model.day == day {
             return Ok(None);
@@ -308,7 +309,7 @@ impl Sweep {
         let mut trained = model.clone();
         for day in known.iter().copied().filter(|before| (first..day).contains(before)).chain([day]) {
             let days = known.iter().filter(|known| (day - baseline..day).contains(*known)).count();
-            trained = trained.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default()).await?;
+            trained = trained.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default(), usual).await?;
         }
         Ok(Some(Arc::new(trained)))
     }

@@ -86,10 +86,11 @@ impl Behavior {
             }
         };
         let model = self.sweep.peers(&lake).await.map_err(sweep_failure)?;
+        let usual = self.store.usual(graph).await.map_err(|error| failure(&error))?;
         let snapshot = lake.snapshot().map_err(rows::failure)?;
         let (from, to) = (window.start().hour().0, window.end().hour().0);
         let scope = Scope { snapshot: &snapshot, places: &self.places, from, to, entity: Some(entity) };
-        let anomalies = behavior::of_one(&scope, &model).await?.into_iter().take(MAX_ANOMALIES).map(anomaly_to_proto).collect();
+        let anomalies = behavior::of_one(&scope, &model, &usual).await?.into_iter().take(MAX_ANOMALIES).map(anomaly_to_proto).collect();
         let peer_pairs = u64::try_from(model.peers.pairs()).unwrap_or(u64::MAX);
         Ok(proto::GetAnomaliesResponse { anomalies, scope: Some(convert::window_to_proto(window)), peer_pairs })
     }

@@ -7,7 +7,7 @@ use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, usual::Usual, watchlists::Entry};
 use crate::config;
 
 struct Fixture {
@@ -57,6 +57,7 @@ conforms! {
     of_changes_made_at_once_one_wins,
     a_watchlist_has_a_version_and_forgets_what_has_expired,
     changes_of_a_watchlist_at_once_all_count,
+    what_is_usual_is_kept_by_finding,
     migration_is_repeatable_and_checked,
 }
 
@@ -152,6 +153,21 @@ async fn of_changes_made_at_once_one_wins(fixture: Fixture) {
     assert_eq!(fixture.store.rules(&graph(1)).await.unwrap().1.len(), 2);
     assert!(!fixture.store.put_rule(&graph(2), 1, &rule("early", "x", NOW)).await.unwrap(), "a graph without rules is at 0");
     assert_eq!(fixture.store.rules(&graph(2)).await.unwrap(), (0, Vec::new()));
+}
+
+async fn what_is_usual_is_kept_by_finding(fixture: Fixture) {
+    let store = fixture.store;
+    let pairs = |items: &[&str]| items.iter().map(|item| ("user:a".to_owned(), (*item).to_owned())).collect::<Usual>();
+    store.put_usual(&graph(1), "f", &pairs(&["one", "two"])).await.unwrap();
+    store.put_usual(&graph(1), "g", &pairs(&["two", "three"])).await.unwrap();
+    store.put_usual(&graph(2), "f", &pairs(&["theirs"])).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), pairs(&["one", "two", "three"]));
+    store.put_usual(&graph(1), "f", &pairs(&["one"])).await.unwrap();
+    store.put_usual(&graph(1), "g", &Usual::new()).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), pairs(&["one"]));
+    store.remove_graph(&graph(1)).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), Usual::new());
+    assert_eq!(store.usual(&graph(2)).await.unwrap(), pairs(&["theirs"]));
 }
 
 async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {

@@ -197,7 +197,7 @@ fn judge(spots: &mut BTreeMap<&'static str, Spot>, source: Source, score: f64) -
 }
 
 fn finding(graph: &GraphArn, step: &str, found: &Found, open: &Open, end: Timestamp, accounts: &BTreeMap<EntityKey, String>) -> Made {
-    let Found { source, entity, others, anomaly, .. } = found;
+    let Found { source, entity, others, items, anomaly, .. } = found;
     let name = source.finding_name().unwrap_or_default();
     let parts: Vec<String> = anomaly.parts.iter().map(|part| format!("{} ({:+.0})", part.what, part.by)).collect();
     let mut description = format!("{}. Baseline: {}. Moved by: {}.", anomaly.label, anomaly.baseline, parts.join("; "));
@@ -208,6 +208,7 @@ fn finding(graph: &GraphArn, step: &str, found: &Found, open: &Open, end: Timest
         "source": source.as_str(),
         "entity": entity.to_string(),
         "others": others.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "items": items,
         "score": anomaly.score,
         "label": anomaly.label,
         "baseline": anomaly.baseline,
@@ -258,7 +259,7 @@ mod tests {
     fn found(entity: &str, score: f64, hours: i64) -> Found {
         let time = Timestamp(NOON + hours * MICROS_PER_HOUR);
         let anomaly = Anomaly { score, label: "much".to_owned(), baseline: "little".to_owned(), parts: Vec::new() };
-        Found { source: Source::Volume, entity: entity.parse().unwrap(), others: Vec::new(), first: time, last: time, anomaly }
+        Found { source: Source::Volume, entity: entity.parse().unwrap(), others: Vec::new(), items: Vec::new(), first: time, last: time, anomaly }
     }
 
     fn step(state: &mut State, found: Vec<Found>) -> Vec<Made> {

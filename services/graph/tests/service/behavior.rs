@@ -7,7 +7,7 @@ use gumshoe_api::{
     convert::{time_to_proto, window_to_proto},
     graph::v1::{
         Anomaly, BatchGetRiskRequest, CreateWatchlistEntryRequest, Criticality, DeleteWatchlistEntryRequest, FindingSummary, GetAnomaliesRequest,
-        GetRiskRequest, ListFindingsRequest, ListWatchlistEntriesRequest, Risk, SweepGraphRequest, SweepGraphResponse,
+        GetRiskRequest, ListFindingsRequest, ListWatchlistEntriesRequest, Risk, SweepGraphRequest, SweepGraphResponse, TeachBehaviorRequest,
     },
 };
 use gumshoe_model::{
@@ -254,7 +254,44 @@ async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
     }
     let quiet = anomalies(&fixture, &key_of(7), day.0, day.1).await;
     assert!(quiet.iter().all(|anomaly| anomaly.score < 40.0), "{quiet:#?}");
+    what_was_judged_usual_is_found_no_more(&fixture, &found("User/PeerSurprise", key_of(119)).unwrap().id).await;
     fixture.stop().await;
+}
+
+/// `finding` says that u119 does what no one else does, which is then judged.
+async fn what_was_judged_usual_is_found_no_more(fixture: &Fixture, finding: &str) {
+    let again = Call {
+        service: "iam.amazonaws.com",
+        operation: "AttachUserPolicy",
+        ..Call::new("again".to_owned(), &text(at(LAST + 1, 11, 30)), Who::User(user(119)))
+    };
+    fixture.commit_calls("again", &[again.json()]).await;
+    let surprises = async || {
+        let all = findings(fixture, true).await;
+        let on_day = |finding: &FindingSummary| finding.last_time.is_some_and(|last| last.seconds >= at(LAST + 1, 0, 0).0 / 1_000_000);
+        let of_it = |finding: &FindingSummary| finding.r#type.ends_with("/PeerSurprise") && name(finding.entities.first()) == key_of(119);
+        all.into_iter().filter(|finding| on_day(finding) && of_it(finding)).count()
+    };
+    let teach = async |usual: bool| {
+        let request = TeachBehaviorRequest { graph_arn: fixture.arn(), finding_id: finding.to_owned(), usual };
+        fixture.administration_as_investigation().teach_behavior(request).await.unwrap();
+    };
+    let peers = async || {
+        let of = anomalies(fixture, &key_of(119), at(LAST, 0, 0), at(LAST + 1, 0, 0)).await;
+        of.iter().filter(|anomaly| anomaly.source == "peers" && anomaly.label.contains("AttachUserPolicy")).count()
+    };
+    teach(true).await;
+    assert_eq!(peers().await, 0, "at once");
+    assert_eq!(sweep(fixture, None).await.hours, 24);
+    assert_eq!(surprises().await, 0);
+    // Taken back, it surprises again.
+    teach(false).await;
+    sweep(fixture, Some(at(LAST + 1, 0, 0))).await;
+    assert_eq!(surprises().await, 1);
+    assert_eq!(peers().await, 1);
+    // Only investigation may say so.
+    let request = TeachBehaviorRequest { graph_arn: fixture.arn(), finding_id: finding.to_owned(), usual: true };
+    assert_eq!(fixture.administration_as_gateway().teach_behavior(request).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 /// Twenty days of one user, and a night of 500 calls.
