@@ -180,7 +180,7 @@ impl Sweep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watched {
-    /// `type:id` with `*` for any characters and `?` for one.
+    /// `type:id` with `*` for any characters and `?` for one, or `tag:KEY=VALUE` with these in the value.
     pub pattern: String,
     /// How much.
     pub criticality: Criticality,

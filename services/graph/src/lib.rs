@@ -16,6 +16,7 @@
 //! | `rpc::administration` | the RPCs for membership, volumes and removal of graphs, and for finding groups |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `tags` | tags of entities, out of calls and findings |
 //! | `usual` | what findings told that were judged to be usual |
 //! | `watchlist` | which entities matter more than others |
 //! | `analysis` | heavy questions, over months or all findings |
@@ -76,6 +77,7 @@ pub mod store;
 mod stored;
 mod sweep;
 mod tabulate;
+mod tags;
 #[cfg(test)]
 mod tests;
 mod usual;

@@ -35,7 +35,8 @@ use crate::{
     lease::{Lease, Leases, Work},
     made::{self, Made},
     maintenance, search,
-    store::{StoreError, sql::SqlStore, sweeps::Checkpoint, usual::Usual},
+    store::{StoreError, sql::SqlStore, sweeps::Checkpoint, tags::TagChanges, usual::Usual},
+    tags,
 };
 
 mod alerts;
@@ -191,11 +192,13 @@ impl Sweep {
             let trained = self.trained(&hours, &model, &usual).await?;
             let model = trained.clone().unwrap_or(model);
             let step = format!("sweep#{}/{from}-{to}", checkpoint.run);
-            let mut made = self.again(&hours, &mut state, (&model, &usual), &step).await?;
+            let mut tags = TagChanges::default();
+            let mut made = self.again(&hours, &mut state, (&model, &usual), &step, &mut tags).await?;
             made.extend(self.unusual(&hours, &mut state, (&model, &usual), &step).await?);
             for finder in &self.finders {
                 made.extend(finder.find(&hours).await?);
             }
+            tags::read(&hours, &mut tags).await?;
             let mut after = Checkpoint { next_hour: to, ..checkpoint.clone() };
             after.state = lake.store_model("state", state.encode().into()).await?;
             if let Some(model) = trained {
@@ -208,6 +211,7 @@ impl Sweep {
             swept.findings += u64::try_from(made.len()).unwrap_or(u64::MAX);
             swept.hours += u64::try_from(to - from).unwrap_or_default();
             self.commit(&lake, &step, &made).await?;
+            self.store.put_tags(graph, &tags).await?;
             if !self.store.save_checkpoint(graph, known.as_ref(), &after).await? {
                 return Err(SweepError::Superseded);
             }
@@ -237,7 +241,14 @@ impl Sweep {
 
     /// What hours show that have got records since they were swept. Bursts are not looked for, as their detector goes forward only, nor
     /// beacons, which are looked for in seven days each time.
-    async fn again(&self, hours: &Hours, state: &mut State, (model, usual): (&Model, &Usual), step: &str) -> Result<Vec<Made>, SweepError> {
+    async fn again(
+        &self,
+        hours: &Hours,
+        state: &mut State,
+        (model, usual): (&Model, &Usual),
+        step: &str,
+        tags: &mut TagChanges,
+    ) -> Result<Vec<Made>, SweepError> {
         let look_back = i64::from(self.config.look_back_hours);
         if look_back == 0 {
             return Ok(Vec::new());
@@ -261,6 +272,7 @@ impl Sweep {
             for finder in &self.finders {
                 made.extend(finder.find(&late).await?);
             }
+            tags::read(&late, tags).await?;
         }
         Ok(made)
     }

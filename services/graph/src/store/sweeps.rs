@@ -70,6 +70,7 @@ impl SqlStore {
         for statement in [
             "DELETE FROM sweeps WHERE graph_arn = $1",
             "DELETE FROM usual_pairs WHERE graph_arn = $1",
+            "DELETE FROM entity_tags WHERE graph_arn = $1",
             "DELETE FROM watchlist_entries WHERE graph_arn = $1",
             "DELETE FROM watchlists WHERE graph_arn = $1",
         ] {

@@ -15,6 +15,7 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 use gumshoe_testkit::PostgresDatabase;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
@@ -486,6 +487,94 @@ async fn watchlists_decide_how_much_entities_matter_on_postgres() {
     let url = database.url();
     let fixture = Fixture::with(|config| config.store.url = url).await;
     watched(&fixture).await;
+    fixture.stop().await;
+}
+
+async fn watched_by_tag(fixture: &Fixture) {
+    let call = |id: &str, time: Timestamp, service: &'static str, operation: &'static str, request: Value| {
+        Call { service, operation, request, ..Call::new(id, &text(time), Who::User("alice")) }.json()
+    };
+    let tags = json!([{ "key": "env", "value": "prod-eu" }]);
+    let items = json!({ "items": [{ "resourceId": "i-0abc" }] });
+    let bucket = |key: &str, value: &str| json!({ "bucketName": "vault", "tagging": "", "Tagging": { "TagSet": { "Tag": [{ "Key": key, "Value": value }] } } });
+    let denied = Call {
+        service: "iam.amazonaws.com",
+        operation: "TagUser",
+        request: json!({ "userName": "mallory", "tags": tags }),
+        error: "AccessDenied",
+        ..Call::new("t5", &text(at(0, 9, 5)), Who::User("alice"))
+    };
+    let calls = [
+        call("t1", at(0, 9, 0), "iam.amazonaws.com", "TagUser", json!({ "userName": "bob", "tags": tags })),
+        call("t2", at(0, 9, 1), "iam.amazonaws.com", "TagUser", json!({ "userName": "carol", "tags": tags })),
+        call("t3", at(0, 9, 2), "ec2.amazonaws.com", "CreateTags", json!({ "resourcesSet": items, "tagSet": { "items": tags } })),
+        call("t4", at(0, 9, 3), "s3.amazonaws.com", "PutBucketTagging", bucket("env", "prod")),
+        denied.json(),
+    ];
+    fixture.commit_calls("tags", &calls).await;
+    let mut finding = detections()[0].clone();
+    (finding.first, finding.last, finding.updated) = ("2024-05-01T10:00:00Z", "2024-05-01T10:00:00Z", "2024-05-01T10:00:00Z");
+    let mut finding = finding.json();
+    finding["resource"]["s3BucketDetails"] = json!([{ "name": "backup", "arn": "arn:aws:s3:::backup", "tags": tags }]);
+    fixture.commit("finding", "s3://findings/1.jsonl", &lines(&[finding])).await;
+    let entry = |pattern: &str| CreateWatchlistEntryRequest {
+        graph_arn: fixture.arn(),
+        pattern: pattern.to_owned(),
+        criticality: Criticality::Critical.into(),
+        note: String::new(),
+        expire_time: None,
+    };
+    fixture.behavior().create_watchlist_entry(entry("tag:env=prod*")).await.unwrap();
+    for wrong in ["tag:env", "tag:e*=prod"] {
+        refused(&fixture.behavior().create_watchlist_entry(entry(wrong)).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["pattern"]);
+    }
+    let criticality = async |of: &str| {
+        let risk = risk(fixture, of, Some(at(2, 0, 0))).await;
+        (risk.criticality, risk.watchlist_pattern)
+    };
+    let (normal, critical) = (("normal".to_owned(), String::new()), ("critical".to_owned(), "tag:env=prod*".to_owned()));
+    let (bob, carol) = (format!("user:{}", user_arn("bob")), format!("user:{}", user_arn("carol")));
+    assert_eq!(criticality(&bob).await, normal, "not swept yet");
+    assert_eq!(risk(fixture, &bob, None).await.criticality, "normal");
+    sweep(fixture, None).await;
+    for of in [bob.as_str(), carol.as_str(), "ec2_instance:i-0abc", "s3_bucket:vault", "s3_bucket:backup"] {
+        assert_eq!(criticality(of).await, critical, "{of}");
+    }
+    assert_eq!(criticality(&format!("user:{}", user_arn("mallory"))).await, normal, "it was denied");
+    let follows = async {
+        while risk(fixture, &bob, None).await.criticality != "critical" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), follows).await.expect("hot risks follow");
+
+    // The next day tags are removed and replaced.
+    let calls = [
+        call("u1", at(1, 9, 0), "iam.amazonaws.com", "UntagUser", json!({ "userName": "bob", "tagKeys": ["env"] })),
+        call("u2", at(1, 9, 1), "s3.amazonaws.com", "PutBucketTagging", bucket("owner", "ann")),
+    ];
+    fixture.commit_calls("untags", &calls).await;
+    sweep(fixture, None).await;
+    assert_eq!((criticality(&bob).await, criticality("s3_bucket:vault").await), (normal.clone(), normal.clone()));
+    assert_eq!(criticality(&carol).await, critical);
+    // Swept anew, the same is known.
+    sweep(fixture, Some(at(0, 0, 0))).await;
+    assert_eq!((criticality(&bob).await, criticality(&carol).await), (normal, critical));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_tag_matters_on_sqlite() {
+    let fixture = Fixture::start().await;
+    watched_by_tag(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_tag_matters_on_postgres() {
+    let database = PostgresDatabase::create().await;
+    let url = database.url();
+    let fixture = Fixture::with(|config| config.store.url = url).await;
+    watched_by_tag(&fixture).await;
     fixture.stop().await;
 }
 
