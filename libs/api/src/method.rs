@@ -130,6 +130,7 @@ mod tests {
             "GetSigningKey",
             "GetVolumes",
             "ListFindingVersions",
+            "TeachBehavior",
         ];
         assert_eq!(internal, expected);
         let watches: Vec<_> = methods.values().filter(|method| method.watch).filter_map(|method| method.path.rsplit('/').next()).collect();

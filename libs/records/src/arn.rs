@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use gumshoe_model::{EntityType, Event, Relation, entity::MAX_ID_BYTES};
+use gumshoe_model::{EntityKey, EntityType, Event, Relation, entity::MAX_ID_BYTES};
 
 use crate::json::cut;
 
@@ -83,6 +83,14 @@ pub(crate) fn entity(arn: Cow<'_, str>) -> (EntityType, Cow<'_, str>, Cow<'_, st
     }
 }
 
+/// The entity that an ARN names, as events link it; `None` for what is no ARN.
+#[must_use]
+pub fn entity_of_arn(arn: &str) -> Option<EntityKey> {
+    Arn::parse(arn)?;
+    let (kind, id, _) = entity(Cow::Borrowed(arn));
+    Some(EntityKey { kind, id: cut(id, MAX_ID_BYTES).into_owned() })
+}
+
 /// The ARN of the role whose session `arn:aws:sts::ACCOUNT:assumed-role/ROLE/SESSION` is; the role's path is not in there.
 pub(crate) fn role_of_session(arn: &str) -> Option<String> {
     let arn = Arn::parse(arn).filter(|arn| arn.service == "sts")?;
@@ -128,5 +136,7 @@ mod tests {
             }
         }
         assert_eq!(Arn::parse("arn:aws:iam"), None);
+        assert_eq!(entity_of_arn("arn:aws:s3:::bucket/a"), Some(EntityKey { kind: EntityType::S3Bucket, id: "bucket".to_owned() }));
+        assert_eq!(entity_of_arn("bucket"), None);
     }
 }

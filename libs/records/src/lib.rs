@@ -55,6 +55,7 @@ mod skip;
 mod source;
 mod split;
 
+pub use arn::entity_of_arn;
 pub use read::read;
 
 /// What to accept, and what the content does not say.

@@ -19,7 +19,10 @@ use gumshoe_lake::Snapshot;
 use gumshoe_model::{EntityKey, EntityType, Hour, TimeWindow, Timestamp};
 use gumshoe_runtime::status;
 
-use crate::rows::{self, Answer, Parameters};
+use crate::{
+    rows::{self, Answer, Parameters},
+    store::usual::Usual,
+};
 
 pub(crate) mod burst;
 pub(crate) mod flows;
@@ -53,6 +56,8 @@ pub(crate) struct Found {
     pub(crate) entity: EntityKey,
     /// Others that it involves, at most [`MAX_OTHERS`].
     pub(crate) others: Vec<EntityKey>,
+    /// What the entity did that its peers don't, what surprises most first; of peer groups only.
+    pub(crate) items: Vec<String>,
     pub(crate) first: Timestamp,
     pub(crate) last: Timestamp,
     pub(crate) anomaly: Anomaly,
@@ -104,10 +109,10 @@ impl Scope<'_> {
 }
 
 /// All that is unusual about the one entity of a scope, the highest score first.
-pub(crate) async fn of_one(scope: &Scope<'_>, model: &peers::Model) -> Answer<Vec<Found>> {
+pub(crate) async fn of_one(scope: &Scope<'_>, model: &peers::Model, usual: &Usual) -> Answer<Vec<Found>> {
     let mut worth = |_, score| score >= 1.0;
     let mut found = volume::find(scope, &mut worth).await?;
-    found.extend(peers::find(scope, model, &mut worth).await?);
+    found.extend(peers::find(scope, model, usual, &mut worth).await?);
     found.extend(burst::of_one(scope, &mut worth).await?);
     found.extend(flows::find(scope, true, &mut worth).await?);
     found.extend(travel::find(scope, &mut worth).await?);

@@ -139,6 +139,8 @@ pub struct Sweep {
     pub interval_seconds: u64,
     /// How long after its end an hour counts as complete, in minutes, so that late logs are in; at most 10,080, a week. Default 120.
     pub lateness_minutes: u32,
+    /// How many hours before those that are swept are looked at again if they got late records; 0 for none, at most 48. Default 24.
+    pub look_back_hours: u32,
     /// How many days before its latest record the sweep of a graph begins, 1 to 365. Default 45.
     pub first_days: u32,
     /// Alerts an hour that a graph gets, about; what is less unusual is archived at once. 0 to 1,000. Default 1.
@@ -147,7 +149,7 @@ pub struct Sweep {
 
 impl Default for Sweep {
     fn default() -> Self {
-        Self { enabled: true, interval_seconds: 300, lateness_minutes: 120, first_days: 45, alerts_per_hour: 1.0 }
+        Self { enabled: true, interval_seconds: 300, lateness_minutes: 120, look_back_hours: 24, first_days: 45, alerts_per_hour: 1.0 }
     }
 }
 
@@ -159,6 +161,10 @@ impl Sweep {
         }
         if self.lateness_minutes > 10_080 {
             return wrong("lateness_minutes", "must be at most 10080");
+        }
+        // A finding is remembered for two days.
+        if self.look_back_hours > 48 {
+            return wrong("look_back_hours", "must be at most 48");
         }
         if !(1..=365).contains(&self.first_days) {
             return wrong("first_days", "must be 1 to 365");
@@ -174,7 +180,7 @@ impl Sweep {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Watched {
-    /// `type:id` with `*` for any characters and `?` for one.
+    /// `type:id` with `*` for any characters and `?` for one, or `tag:KEY=VALUE` with these in the value.
     pub pattern: String,
     /// How much.
     pub criticality: Criticality,

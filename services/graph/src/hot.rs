@@ -43,7 +43,7 @@ use crate::{
     risk::Scored,
     rows::{self, Answer, Columns},
     store::{StoreError, sql::SqlStore},
-    watchlist::Watchlist,
+    watchlist::{self, Watchlist},
 };
 
 pub(crate) mod build;
@@ -199,7 +199,9 @@ impl Watchlists {
     /// The watchlist of a graph.
     pub(crate) async fn read(&self, graph: &GraphArn) -> Result<Watchlist, StoreError> {
         let (version, entries) = self.store.watchlist(graph).await?;
-        Ok(Watchlist::new(version, entries, &self.configured))
+        let keys = watchlist::tag_keys(entries.iter().map(|entry| entry.pattern.as_str()).chain(self.configured.iter().map(|entry| entry.pattern.as_str())));
+        let tags = self.store.tags(graph, &keys).await?;
+        Ok(Watchlist::new(version, entries, &self.configured, tags))
     }
 
     /// The watchlist of a graph, if it is not of that version.
@@ -209,7 +211,7 @@ impl Watchlists {
 
     /// That of the configuration alone, where the store does not answer.
     fn configured(&self) -> Watchlist {
-        Watchlist::new(-1, Vec::new(), &self.configured)
+        Watchlist::new(-1, Vec::new(), &self.configured, Vec::new())
     }
 }
 

@@ -16,6 +16,8 @@
 //! | `rpc::administration` | the RPCs for membership, volumes and removal of graphs, and for finding groups |
 //! | `profile`, `activity` | an entity over a scope time |
 //! | `search`, `neighbors`, `actors`, `chain`, `events`, `findings`, `risk`, `statistics` | an RPC or two each |
+//! | `tags` | tags of entities, out of calls and findings |
+//! | `usual` | what findings told that were judged to be usual |
 //! | `watchlist` | which entities matter more than others |
 //! | `analysis` | heavy questions, over months or all findings |
 //! | `cluster` | the scheduler and the executors of the engine that they may run on |
@@ -27,7 +29,7 @@
 //! | [`lease`], [`store`] | which replica does that for which graph |
 //! | [`config`], [`error`] | configuration and errors |
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use futures::FutureExt as _;
 use gumshoe_api::graph::v1::{
@@ -75,8 +77,10 @@ pub mod store;
 mod stored;
 mod sweep;
 mod tabulate;
+mod tags;
 #[cfg(test)]
 mod tests;
+mod usual;
 mod watchlist;
 pub mod writer;
 
@@ -137,6 +141,7 @@ pub async fn run(config: Config, listener: impl Into<Listener>, shutdown: Shutdo
         Arc::clone(&store),
         config.watchlist,
         Arc::new(SystemClock),
+        Duration::from_secs(config.server.timeout_seconds),
     );
     let graph = rpc::Graph::new(Arc::clone(&lake), hot, profiles, Arc::clone(&rules), places, page_tokens, Arc::new(SystemClock));
     let administration = rpc::administration::Administration::new(Arc::clone(&lake), commit.clone(), Arc::clone(&maintenance), Arc::clone(&store));

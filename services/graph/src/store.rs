@@ -10,6 +10,8 @@ use gumshoe_runtime::store::DatabaseError;
 
 pub mod sql;
 pub mod sweeps;
+pub mod tags;
+pub mod usual;
 pub mod watchlists;
 
 #[cfg(test)]

@@ -7,8 +7,13 @@
 //! | module | holds |
 //! |---|---|
 //! | [`alerts`] | which of the unusual become findings, and which of these alerts |
+//! | [`late`] | hours that got records after they were swept |
 
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use async_trait::async_trait;
 use gumshoe_behavior::newness::TRAINING_DAYS;
@@ -24,16 +29,18 @@ use tokio::time::sleep;
 use tracing::Instrument as _;
 
 use crate::{
-    behavior::{self, Scope, peers::Model},
+    behavior::{self, Found, Scope, peers::Model},
     config,
     hot::Hot,
     lease::{Lease, Leases, Work},
     made::{self, Made},
     maintenance, search,
-    store::{StoreError, sql::SqlStore, sweeps::Checkpoint},
+    store::{StoreError, sql::SqlStore, sweeps::Checkpoint, tags::TagChanges, usual::Usual},
+    tags,
 };
 
 mod alerts;
+mod late;
 
 use alerts::State;
 
@@ -51,14 +58,14 @@ pub(crate) struct Hours {
     /// The graph.
     pub(crate) lake: Arc<GraphLake>,
     /// Its tables, as of the latest commit seen.
-    pub(crate) snapshot: Snapshot,
+    pub(crate) snapshot: Arc<Snapshot>,
     /// The first hour since the epoch, and the one after the last.
     pub(crate) from: i64,
     pub(crate) to: i64,
 }
 
-/// Looks for findings in hours that are complete. It is asked of all hours in order, and of the same again after a crash: then it
-/// must find the same.
+/// Looks for findings in hours that are complete. It is asked of all hours in order, and of the same again after a crash or when they got
+/// late records: then it must find the same, and perhaps more.
 #[async_trait]
 pub(crate) trait Finder: Send + Sync {
     /// What it finds in these hours.
@@ -173,21 +180,25 @@ impl Sweep {
                 Checkpoint { next_hour: from, ..Checkpoint::default() }
             }
         };
+        let usual = self.store.usual(graph).await?;
         let mut learned = None;
         let mut swept = Swept::default();
         while let Some((from, to)) = next(&lake, checkpoint.next_hour, until) {
-            let hours = Hours { snapshot: lake.snapshot()?, lake: Arc::clone(&lake), from, to };
+            let hours = Hours { snapshot: Arc::new(lake.snapshot()?), lake: Arc::clone(&lake), from, to };
             let (mut state, model) = match learned.take() {
                 Some(learned) => learned,
                 None => (self.state(&hours, &checkpoint).await?, self.model(&lake, &checkpoint).await?),
             };
-            let trained = self.trained(&hours, &model).await?;
+            let trained = self.trained(&hours, &model, &usual).await?;
             let model = trained.clone().unwrap_or(model);
             let step = format!("sweep#{}/{from}-{to}", checkpoint.run);
-            let mut made = self.unusual(&hours, &mut state, &model, &step).await?;
+            let mut tags = TagChanges::default();
+            let mut made = self.again(&hours, &mut state, (&model, &usual), &step, &mut tags).await?;
+            made.extend(self.unusual(&hours, &mut state, (&model, &usual), &step).await?);
             for finder in &self.finders {
                 made.extend(finder.find(&hours).await?);
             }
+            tags::read(&hours, &mut tags).await?;
             let mut after = Checkpoint { next_hour: to, ..checkpoint.clone() };
             after.state = lake.store_model("state", state.encode().into()).await?;
             if let Some(model) = trained {
@@ -200,6 +211,7 @@ impl Sweep {
             swept.findings += u64::try_from(made.len()).unwrap_or(u64::MAX);
             swept.hours += u64::try_from(to - from).unwrap_or_default();
             self.commit(&lake, &step, &made).await?;
+            self.store.put_tags(graph, &tags).await?;
             if !self.store.save_checkpoint(graph, known.as_ref(), &after).await? {
                 return Err(SweepError::Superseded);
             }
@@ -212,10 +224,10 @@ impl Sweep {
     }
 
     /// What is unusual in some hours, as findings.
-    async fn unusual(&self, hours: &Hours, state: &mut State, model: &Model, step: &str) -> Result<Vec<Made>, SweepError> {
+    async fn unusual(&self, hours: &Hours, state: &mut State, (model, usual): (&Model, &Usual), step: &str) -> Result<Vec<Made>, SweepError> {
         let scope = self.scope(hours, hours.from, hours.to);
         let mut found = behavior::volume::find(&scope, &mut |source, score| state.judge(source, score)).await?;
-        found.extend(behavior::peers::find(&scope, model, &mut |source, score| state.judge(source, score)).await?);
+        found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| state.judge(source, score)).await?);
         {
             let (midas, mut judge) = state.midas_and_judge();
             found.extend(behavior::burst::find(&scope, midas, &mut judge).await?);
@@ -223,10 +235,46 @@ impl Sweep {
         let beacons = hours.to.div_euclid(BEACON_EVERY) > hours.from.div_euclid(BEACON_EVERY);
         found.extend(behavior::flows::find(&scope, beacons, &mut |source, score| state.judge(source, score)).await?);
         found.extend(behavior::travel::find(&scope, &mut |source, score| state.judge(source, score)).await?);
-        let entities: Vec<EntityKey> = found.iter().map(|found| found.entity.clone()).collect::<BTreeSet<_>>().into_iter().collect();
-        let known = search::summaries(&hours.lake, &entities).await?;
-        let accounts = known.into_iter().map(|(entity, summary)| (entity, summary.account)).collect();
-        Ok(state.findings(hours.lake.arn(), step, found, Hour(hours.to).start(), &accounts))
+        let accounts = accounts(&hours.lake, &found).await?;
+        Ok(state.findings(hours.lake.arn(), step, found, Hour(hours.to).start(), &accounts, false))
+    }
+
+    /// What hours show that have got records since they were swept. Bursts are not looked for, as their detector goes forward only, nor
+    /// beacons, which are looked for in seven days each time.
+    async fn again(
+        &self,
+        hours: &Hours,
+        state: &mut State,
+        (model, usual): (&Model, &Usual),
+        step: &str,
+        tags: &mut TagChanges,
+    ) -> Result<Vec<Made>, SweepError> {
+        let look_back = i64::from(self.config.look_back_hours);
+        if look_back == 0 {
+            return Ok(Vec::new());
+        }
+        let now = late::counts(hours, hours.from - look_back).await?;
+        let mut made = Vec::new();
+        for (from, to) in state.seen.late(hours.from, now) {
+            tracing::info!(from = %Hour(from).start(), to = %Hour(to).start(), "hours that got late records are looked at again");
+            let late = Hours { snapshot: Arc::clone(&hours.snapshot), lake: Arc::clone(&hours.lake), from, to };
+            let scope = self.scope(&late, from, to);
+            // Most of it was learned when the hours were swept.
+            let mut learned = state.clone();
+            let mut found = behavior::volume::find(&scope, &mut |source, score| learned.judge(source, score)).await?;
+            found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| learned.judge(source, score)).await?);
+            found.extend(behavior::flows::find(&scope, false, &mut |source, score| learned.judge(source, score)).await?);
+            found.extend(behavior::travel::find(&scope, &mut |source, score| learned.judge(source, score)).await?);
+            let accounts = accounts(&hours.lake, &found).await?;
+            // After all that was told before, and before what the hours of this step tell.
+            let updated = Timestamp(Hour(hours.to).start().0 - 1);
+            made.extend(state.findings(hours.lake.arn(), step, found, updated, &accounts, true));
+            for finder in &self.finders {
+                made.extend(finder.find(&late).await?);
+            }
+            tags::read(&late, tags).await?;
+        }
+        Ok(made)
     }
 
     fn scope<'a>(&'a self, hours: &'a Hours, from: i64, to: i64) -> Scope<'a> {
@@ -262,7 +310,7 @@ impl Sweep {
 
     /// The model after this one, if some hours are of another day than its own. Where there is none, or it was lost, those of the days
     /// before are trained first, each holding back what the one before finds surprising.
-    async fn trained(&self, hours: &Hours, model: &Model) -> Result<Option<Arc<Model>>, SweepError> {
+    async fn trained(&self, hours: &Hours, model: &Model, usual: &Usual) -> Result<Option<Arc<Model>>, SweepError> {
         let day = behavior::peers::day(hours.from);
         if model.day == day {
             return Ok(None);
@@ -273,7 +321,7 @@ impl Sweep {
         let mut trained = model.clone();
         for day in known.iter().copied().filter(|before| (first..day).contains(before)).chain([day]) {
             let days = known.iter().filter(|known| (day - baseline..day).contains(*known)).count();
-            trained = trained.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default()).await?;
+            trained = trained.next(&hours.snapshot, day, u32::try_from(days).unwrap_or_default(), usual).await?;
         }
         Ok(Some(Arc::new(trained)))
     }
@@ -323,6 +371,13 @@ impl Sweep {
         let earliest = days.last()? - i64::from(self.config.first_days);
         days.into_iter().find(|day| *day >= earliest).map(|day| day * DAY)
     }
+}
+
+/// The accounts of entities of which something was found, where known.
+async fn accounts(lake: &GraphLake, found: &[Found]) -> Result<BTreeMap<EntityKey, String>, SweepError> {
+    let entities: Vec<EntityKey> = found.iter().map(|found| found.entity.clone()).collect::<BTreeSet<_>>().into_iter().collect();
+    let known = search::summaries(lake, &entities).await?;
+    Ok(known.into_iter().map(|(entity, summary)| (entity, summary.account)).collect())
 }
 
 /// The next hours to look at, of one day and before `until`; days without records are passed over.

@@ -9,7 +9,11 @@
 //! | [`export`] | a group as Markdown, HTML, JSON and STIX |
 //! | [`regroup`] | all of it in the background |
 
-use std::{collections::BTreeMap, fmt, str::FromStr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    str::FromStr,
+};
 
 use gumshoe_api::investigation::v1 as api;
 use gumshoe_model::{EntityKey, EntityType, Invalid, Severity, Timestamp};
@@ -24,6 +28,8 @@ pub mod tactics;
 
 use cluster::{Cluster, Degrees, Input};
 use tactics::Catalog;
+
+use crate::verdict::Kind;
 
 /// A group's id: a UUID.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,6 +158,9 @@ pub struct Member {
     pub techniques: Vec<String>,
     /// What ties it to others.
     pub ties: Vec<Tie>,
+    /// The verdict in force; none for one that was reopened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Kind>,
 }
 
 /// An entity of a group.
@@ -230,7 +239,7 @@ pub struct Body {
 pub struct Overview {
     /// One line.
     pub title: String,
-    /// The worst finding's severity, 0 to 10.
+    /// The severity of the worst finding that was not dismissed, 0 to 10; 0 if all were.
     pub severity: f64,
     /// How much the findings say together, 0 to 100, and what makes it.
     pub score: Vec<(String, u32)>,
@@ -246,6 +255,9 @@ pub struct Overview {
     pub by_severity: BTreeMap<String, u32>,
     /// Findings.
     pub findings: usize,
+    /// Those that were judged false positives or benign: they make neither severity, score, tactics nor techniques.
+    #[serde(default)]
+    pub dismissed: usize,
     /// Entities.
     pub entities: usize,
     /// Accounts.
@@ -348,31 +360,29 @@ impl Body {
         let ordered = |tactics: Vec<&String>| {
             gumshoe_detections::Tactic::ALL.iter().map(|tactic| tactic.as_str().to_owned()).filter(|name| tactics.contains(&name)).collect::<Vec<_>>()
         };
-        let tactics = ordered(self.findings.iter().flat_map(|finding| &finding.tactics).collect());
-        let mut techniques: Vec<String> = self.findings.iter().flat_map(|finding| finding.techniques.clone()).collect();
-        let mut types: Vec<&str> = self.findings.iter().map(|finding| finding.finding_type.as_str()).collect();
-        let mut accounts: Vec<String> = self.findings.iter().map(|finding| finding.account.clone()).filter(|account| !account.is_empty()).collect();
-        for list in [&mut techniques, &mut accounts] {
-            list.sort_unstable();
-            list.dedup();
-        }
-        types.sort_unstable();
-        types.dedup();
+        let standing: Vec<&Member> = self.findings.iter().filter(|finding| !finding.is_dismissed()).collect();
+        let tactics = ordered(standing.iter().flat_map(|finding| &finding.tactics).collect());
+        let techniques = distinct(standing.iter().flat_map(|finding| finding.techniques.clone()));
+        let types = distinct(standing.iter().map(|finding| finding.finding_type.as_str()));
+        let account = |finding: &Member| Some(finding.account.clone()).filter(|account| !account.is_empty());
+        let accounts = distinct(self.findings.iter().filter_map(account));
+        let standing_accounts = distinct(standing.iter().filter_map(|finding| account(finding)));
         let mut by_severity = BTreeMap::new();
         for finding in &self.findings {
             *by_severity.entry(Severity::of_score(finding.severity).as_str().to_owned()).or_default() += 1;
         }
-        let severity = self.findings.iter().map(|finding| finding.severity).fold(0.0, f64::max);
+        let severity = standing.iter().map(|finding| finding.severity).fold(0.0, f64::max);
         Overview {
             title: summary::title(self, &tactics),
             severity,
-            score: score(severity, tactics.len(), types.len(), accounts.len()),
+            score: score(severity, tactics.len(), types.len(), standing_accounts.len()),
             first: self.findings.iter().map(|finding| finding.first).min().unwrap_or_default(),
             last: self.findings.iter().map(|finding| finding.last.max(finding.first)).max().unwrap_or_default(),
             tactics,
             techniques,
             by_severity,
             findings: self.findings.len(),
+            dismissed: self.findings.len() - standing.len(),
             entities: self.entities.len(),
             accounts,
         }
@@ -391,6 +401,10 @@ impl Overview {
     pub fn label(&self) -> Severity {
         Severity::of_score(self.severity)
     }
+}
+
+fn distinct<T: Ord>(values: impl Iterator<Item = T>) -> Vec<T> {
+    values.collect::<BTreeSet<T>>().into_iter().collect()
 }
 
 /// The parts of a score; together at most 100.
@@ -417,6 +431,17 @@ impl Member {
         self.tactics = signs.tactics.iter().map(|tactic| tactic.as_str().to_owned()).collect();
         self.techniques = signs.techniques.into_iter().collect();
         self
+    }
+
+    /// Whether it was judged a false positive or benign.
+    #[must_use]
+    pub fn is_dismissed(&self) -> bool {
+        self.verdict.is_some_and(Kind::dismisses)
+    }
+
+    /// The verdict in force; empty if there is none.
+    fn verdict_in_words(&self) -> &'static str {
+        self.verdict.map_or("", Kind::in_words)
     }
 
     /// As far as grouping goes.

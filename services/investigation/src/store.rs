@@ -80,8 +80,8 @@ pub trait Store: groups::Groups + Investigations + Outbox + Suppressions + Send 
     async fn ready(&self) -> Result<(), StoreError>;
 
     /// Records a verdict, which is then the one in force, and puts it into the outbox, to be delivered if `deliver`; an
-    /// earlier one of the finding that is still there is superseded, and a suppression that it proposed goes unless it is
-    /// decided. A request id that the graph has seen gives back the verdict recorded then, also to all but one of several
+    /// earlier one of the finding that is still there is superseded, a suppression that it proposed goes unless it is decided,
+    /// and the graph's findings are to be grouped anew. A request id that the graph has seen gives back the verdict recorded then, also to all but one of several
     /// concurrent calls; [`StoreError::RequestReused`] if that one differs.
     async fn create_verdict(&self, graph: &GraphArn, verdict: &NewVerdict, deliver: bool, now: Timestamp) -> Result<Verdict, StoreError>;
 

@@ -4,6 +4,7 @@ use std::str::FromStr;
 
 use gumshoe_api::investigation::v1 as api;
 use gumshoe_model::{Invalid, Timestamp};
+use serde::{Deserialize, Serialize};
 
 /// A finding's id: its ARN or what its product gives, 1 to 2048 bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -71,7 +72,8 @@ fn text(value: &str, fits: bool) -> Option<String> {
 }
 
 /// What a finding turned out to be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub enum Kind {
     /// An attack.
     TruePositive,
@@ -95,6 +97,23 @@ impl Kind {
             Self::Benign => "BENIGN",
             Self::Reopened => "REOPENED",
         }
+    }
+
+    /// In words.
+    #[must_use]
+    pub fn in_words(self) -> &'static str {
+        match self {
+            Self::TruePositive => "true positive",
+            Self::FalsePositive => "false positive",
+            Self::Benign => "benign",
+            Self::Reopened => "reopened",
+        }
+    }
+
+    /// Whether the finding is no sign of an attack.
+    #[must_use]
+    pub fn dismisses(self) -> bool {
+        matches!(self, Self::FalsePositive | Self::Benign)
     }
 
     /// The kind of that name.
@@ -223,6 +242,7 @@ mod tests {
             assert_eq!(kind.to_proto().as_str_name(), format!("VERDICT_KIND_{}", kind.as_str()));
             assert_eq!(Kind::from_name(kind.as_str()), Some(kind));
             assert_eq!(Kind::from_proto(kind.to_proto() as i32), Some(kind));
+            assert_eq!(serde_json::to_value(kind).unwrap(), kind.as_str());
         }
         assert_eq!(Kind::from_proto(0), None);
         assert_eq!(Kind::from_proto(99), None);

@@ -86,6 +86,7 @@ async fn read(scope: &Scope<'_>, from: i64, midas: &mut Midas, judge: &mut Judge
                 source: Source::Burst,
                 entity,
                 others: Vec::new(),
+                items: Vec::new(),
                 first,
                 last,
                 anomaly: anomaly.clone(),

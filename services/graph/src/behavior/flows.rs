@@ -114,7 +114,7 @@ async fn beacons(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>>
         if judge(Source::Beacon, anomaly.score) {
             anomaly.label += &format!(" to {remote} port {port}");
             let (first, last) = times(&hours);
-            keep(&mut found, Found { source: Source::Beacon, entity: local, others: vec![address(&remote)], first, last, anomaly });
+            keep(&mut found, Found { source: Source::Beacon, entity: local, others: vec![address(&remote)], items: Vec::new(), first, last, anomaly });
         }
     };
     let mut runs = Runs::new(take);
@@ -241,7 +241,7 @@ async fn scans(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>> {
             // What an address contacts are sides of ours.
             let kind = |id: &str| if id.starts_with("eni-") { EntityType::NetworkInterface } else { EntityType::IpAddress };
             let others = peers.into_iter().take(MAX_OTHERS).map(|(id, _)| EntityKey { kind: kind(id), id: id.clone() }).collect();
-            found.push(Found { source: Source::Scan, entity, others, first: side.first.unwrap_or_default(), last: side.last, anomaly });
+            found.push(Found { source: Source::Scan, entity, others, items: Vec::new(), first: side.first.unwrap_or_default(), last: side.last, anomaly });
         }
     }
     Ok(found)
@@ -337,7 +337,7 @@ async fn sent_out(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec<Found>
         if judge(Source::Exfiltration, anomaly.score) {
             anomaly.label += &format!(", {remote}");
             let others = vec![address(&remote)];
-            keep(&mut found, Found { source: Source::Exfiltration, entity: local, others, first: sums.first, last: sums.last, anomaly });
+            keep(&mut found, Found { source: Source::Exfiltration, entity: local, others, items: Vec::new(), first: sums.first, last: sums.last, anomaly });
         }
     }
     Ok(found.into_values().collect())

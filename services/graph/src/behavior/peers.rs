@@ -1,5 +1,7 @@
 //! What principals do against what similar principals do: training, and what is surprising.
 
+use std::collections::BTreeSet;
+
 use gumshoe_behavior::{
     bytes::{Reader, Writer},
     newness::TRAINING_DAYS,
@@ -10,7 +12,10 @@ use gumshoe_lake::Snapshot;
 use gumshoe_model::{EntityKey, EntityType, Hour, Timestamp};
 
 use super::{BASELINE_HOURS, Found, Judge, Runs, Scope};
-use crate::rows::{self, Answer, Columns, Parameters};
+use crate::{
+    rows::{self, Answer, Columns, Parameters},
+    store::usual::Usual,
+};
 
 /// Whose groups are found. Sessions count for their role.
 const PRINCIPALS: [EntityType; 5] = [EntityType::User, EntityType::Role, EntityType::FederatedUser, EntityType::Root, EntityType::KubernetesSubject];
@@ -18,6 +23,8 @@ const PRINCIPALS: [EntityType; 5] = [EntityType::User, EntityType::Role, EntityT
 const MAX_PAIRS: usize = 1_000_000;
 /// Surprising items that an anomaly names.
 const MAX_NAMED: usize = 5;
+/// Surprising items that are told with a finding, to be learned if they are judged to be usual.
+const MAX_ITEMS: usize = 100;
 /// Fewest principals among which there are groups.
 const FEWEST: usize = 5;
 /// The number of the form that models are kept in.
@@ -53,11 +60,13 @@ impl Model {
         Some(Self { day, days, peers: Peers::decode(&mut from)? })
     }
 
-    /// A model of the 45 days before `day`. What this one finds surprising is not learned, once it is trained in full.
+    /// A model of the 45 days before `day`. What this one finds surprising is not learned, once it is trained in full, unless it was
+    /// judged to be `usual`.
     ///
     /// `days` have records in these 45 days.
-    pub(crate) async fn next(&self, snapshot: &Snapshot, day: i64, days: u32) -> Answer<Self> {
+    pub(crate) async fn next(&self, snapshot: &Snapshot, day: i64, days: u32, usual: &Usual) -> Answer<Self> {
         let mut pairs: Vec<(String, String)> = Vec::new();
+        let usual = usual.clone();
         let window = Scope::window(day * 24 - BASELINE_HOURS, day * 24)?;
         for item in Item::ALL {
             let mut parameters = Parameters::new();
@@ -81,14 +90,19 @@ impl Model {
         }
         let trained = self.clone();
         let train = move || {
-            let all = pairs.iter().map(|(principal, item)| (principal.as_str(), item.as_str()));
+            let all = pairs.iter().map(texts);
             // While a model has seen little, much is new that is usual.
-            let admitted = if trained.days < TRAINING_DAYS { all.collect() } else { trained.peers.admitted(all) };
+            let mut admitted = if trained.days < TRAINING_DAYS { all.collect() } else { trained.peers.admitted(all) };
+            admitted.extend(pairs.iter().filter(|pair| usual.contains(*pair)).map(texts));
             let peers = Peers::train(admitted, Settings::default());
             Self { peers, day, days }
         };
         tokio::task::spawn_blocking(train).await.map_err(|error| gumshoe_runtime::status::internal(&error))
     }
+}
+
+fn texts((principal, item): &(String, String)) -> (&str, &str) {
+    (principal.as_str(), item.as_str())
 }
 
 /// What a principal can do with or from.
@@ -129,8 +143,8 @@ struct Row {
     last: Timestamp,
 }
 
-/// The principals that did what similar ones don't, with what surprises most.
-pub(crate) async fn find(scope: &Scope<'_>, model: &Model, judge: &mut Judge<'_>) -> Answer<Vec<Found>> {
+/// The principals that did what similar ones don't and was not judged to be usual, with what surprises most.
+pub(crate) async fn find(scope: &Scope<'_>, model: &Model, usual: &Usual, judge: &mut Judge<'_>) -> Answer<Vec<Found>> {
     let mut found = Vec::new();
     if !scope.may_be(&PRINCIPALS) || model.peers.principals() < FEWEST {
         return Ok(found);
@@ -144,7 +158,7 @@ pub(crate) async fn find(scope: &Scope<'_>, model: &Model, judge: &mut Judge<'_>
              GROUP BY entity_type, entity_id, item ORDER BY entity_type, entity_id, item",
             item.column().replace("operation", "e.operation").replace("asn", "e.asn"),
         );
-        let mut runs = Runs::new(|entity: EntityKey, rows: Vec<Row>| found.extend(of(model, entity, rows, judge)));
+        let mut runs = Runs::new(|entity: EntityKey, rows: Vec<Row>| found.extend(of(model, usual, entity, rows, judge)));
         rows::each_of(scope.snapshot, &sql, parameters, |batch| {
             let columns = Columns(batch);
             let (types, ids, items) = (columns.texts("entity_type")?, columns.texts("entity_id")?, columns.texts("item")?);
@@ -163,13 +177,16 @@ pub(crate) async fn find(scope: &Scope<'_>, model: &Model, judge: &mut Judge<'_>
 }
 
 /// The most surprising of what a principal did, if it is worth telling; the others are counted.
-fn of(model: &Model, entity: EntityKey, rows: Vec<Row>, judge: &mut Judge<'_>) -> Option<Found> {
+fn of(model: &Model, usual: &Usual, entity: EntityKey, rows: Vec<Row>, judge: &mut Judge<'_>) -> Option<Found> {
     let principal = entity.to_string();
+    let judged: BTreeSet<&str> =
+        usual.range((principal.clone(), String::new())..).take_while(|(known, _)| *known == principal).map(|(_, item)| item.as_str()).collect();
     let trust = f64::from(model.days.min(TRAINING_DAYS)) / f64::from(TRAINING_DAYS);
     let mut worth: Vec<(f64, Row)> = Vec::new();
     for row in rows {
-        // What was learned is usual, however rare.
-        let score = if model.peers.knows(&principal, &row.item) { 0.0 } else { model.peers.score(&principal, &row.item) * trust };
+        // What was learned is usual, however rare, and what was judged so.
+        let known = judged.contains(row.item.as_str()) || model.peers.knows(&principal, &row.item);
+        let score = if known { 0.0 } else { model.peers.score(&principal, &row.item) * trust };
         if judge(Source::Peers, score) {
             worth.push((score, row));
         }
@@ -188,7 +205,8 @@ fn of(model: &Model, entity: EntityKey, rows: Vec<Row>, judge: &mut Judge<'_>) -
     }
     let first = worth.iter().map(|(_, row)| row.first).min()?;
     let last = worth.iter().map(|(_, row)| row.last).max()?;
-    Some(Found { source: Source::Peers, entity, others: Vec::new(), first, last, anomaly })
+    let items = worth.into_iter().take(MAX_ITEMS).map(|(_, row)| row.item).collect();
+    Some(Found { source: Source::Peers, entity, others: Vec::new(), items, first, last, anomaly })
 }
 
 /// The day that a model for some hours is of.

@@ -75,7 +75,7 @@ pub(crate) async fn find(scope: &Scope<'_>, judge: &mut Judge<'_>) -> Answer<Vec
             let address = |index: usize| sightings.get(index).map(|sighting| EntityKey { kind: EntityType::IpAddress, id: sighting.address.clone() });
             let others = [most.from, most.to].into_iter().filter_map(address).collect();
             let (first, last) = (ends(most.from), ends(most.to));
-            found.push(Found { source: Source::Travel, entity: principal, others, first, last, anomaly: most.anomaly });
+            found.push(Found { source: Source::Travel, entity: principal, others, items: Vec::new(), first, last, anomaly: most.anomaly });
         }
     }
     Ok(found)

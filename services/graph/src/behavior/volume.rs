@@ -57,7 +57,15 @@ fn of(scope: &Scope<'_>, entity: &EntityKey, rows: &[Row], judge: &mut Judge<'_>
         let anomaly = usual.anomaly(row.hour, row.count, "calls");
         let worth = judge(Source::Volume, anomaly.score);
         if worth && most.as_ref().is_none_or(|most| anomaly.score > most.anomaly.score) {
-            most = Some(Found { source: Source::Volume, entity: entity.clone(), others: Vec::new(), first: row.first, last: row.last, anomaly });
+            most = Some(Found {
+                source: Source::Volume,
+                entity: entity.clone(),
+                others: Vec::new(),
+                items: Vec::new(),
+                first: row.first,
+                last: row.last,
+                anomaly,
+            });
         }
     }
     most

@@ -1,4 +1,5 @@
-//! What other services ask of the lake: what graphs have taken in, to remove their data, and what finding groups are made by.
+//! What other services ask of the lake: what graphs have taken in, to remove their data, what finding groups are made by, and to learn what
+//! was judged to be usual.
 
 use std::{str::FromStr as _, sync::Arc};
 
@@ -6,7 +7,8 @@ use gumshoe_api::{
     convert::record_kind_to_proto,
     graph::v1::{
         BatchCountActorsRequest, BatchCountActorsResponse, DeleteGraphDataRequest, DeleteGraphDataResponse, FindingVersion, GetVolumesRequest,
-        GetVolumesResponse, ListFindingVersionsRequest, ListFindingVersionsResponse, Volume, graph_administration_service_server::GraphAdministrationService,
+        GetVolumesResponse, ListFindingVersionsRequest, ListFindingVersionsResponse, TeachBehaviorRequest, TeachBehaviorResponse, Volume,
+        graph_administration_service_server::GraphAdministrationService,
     },
 };
 use gumshoe_lake::Lake;
@@ -23,7 +25,8 @@ use crate::{
     lease::Work,
     maintenance::Maintenance,
     rows::{self, Parameters},
-    store::{StoreError, sql::SqlStore},
+    store::{StoreError, sql::SqlStore, usual::Usual},
+    usual,
 };
 
 /// Days that can be asked for at once.
@@ -144,5 +147,21 @@ impl GraphAdministrationService for Administration {
         let lake = self.lake.graph(&arn).await.map_err(rows::failure)?;
         lake.freshen().await.map_err(rows::failure)?;
         Ok(Response::new(BatchCountActorsResponse { counts: actors::count(&lake, &entities).await? }))
+    }
+
+    async fn teach_behavior(&self, request: Request<TeachBehaviorRequest>) -> Result<Response<TeachBehaviorResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["investigation"])?;
+        let body = request.get_ref();
+        let arn = caller.require_graph(&body.graph_arn)?;
+        let told = if body.usual {
+            let lake = self.lake.graph(&arn).await.map_err(rows::failure)?;
+            lake.freshen().await.map_err(rows::failure)?;
+            usual::told(&lake, &body.finding_id).await?
+        } else {
+            Usual::new()
+        };
+        self.store.put_usual(&arn, &body.finding_id, &told).await.map_err(|error| super::behavior::failure(&error))?;
+        Ok(Response::new(TeachBehaviorResponse {}))
     }
 }

@@ -1,6 +1,6 @@
 //! What is unusual, what matters more than others, and the sweep.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use gumshoe_api::{
     convert,
@@ -9,7 +9,7 @@ use gumshoe_api::{
 use gumshoe_behavior::Criticality;
 use gumshoe_enrich::Places;
 use gumshoe_lake::Lake;
-use gumshoe_model::{EntityKey, GraphArn, TimeWindow, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_model::{EntityKey, GraphArn, Hour, TimeWindow, Timestamp, time::MICROS_PER_DAY};
 use gumshoe_runtime::{
     clock::Clock,
     status::{self, Chain, Failure},
@@ -30,7 +30,7 @@ use crate::{
         sql::SqlStore,
         watchlists::{Entry, MAX_ENTRIES},
     },
-    sweep::{Sweep, SweepError},
+    sweep::{Sweep, SweepError, Swept},
     watchlist,
 };
 
@@ -51,10 +51,13 @@ pub(crate) struct Behavior {
     store: Arc<SqlStore>,
     configured: Arc<[config::Watched]>,
     clock: Arc<dyn Clock>,
+    /// How long a call waits for its sweep.
+    patience: Duration,
 }
 
 impl Behavior {
-    /// A service over what the sweep and the watchlists know.
+    /// A service over what the sweep and the watchlists know. Calls are cut off after `timeout`.
+    #[expect(clippy::too_many_arguments, reason = "the parts of a service")]
     pub(crate) fn new(
         lake: Arc<Lake>,
         places: Arc<Places>,
@@ -63,8 +66,10 @@ impl Behavior {
         store: Arc<SqlStore>,
         configured: Vec<config::Watched>,
         clock: Arc<dyn Clock>,
+        timeout: Duration,
     ) -> Self {
-        Self { lake, places, sweep, hot, store, configured: configured.into(), clock }
+        // The gateway in front waits less long than this server.
+        Self { lake, places, sweep, hot, store, configured: configured.into(), clock, patience: timeout * 2 / 3 }
     }
 
     async fn anomalies(&self, graph: &GraphArn, entity: &EntityKey, scope: Option<TimeWindow>) -> Answer<proto::GetAnomaliesResponse> {
@@ -81,10 +86,11 @@ impl Behavior {
             }
         };
         let model = self.sweep.peers(&lake).await.map_err(sweep_failure)?;
+        let usual = self.store.usual(graph).await.map_err(|error| failure(&error))?;
         let snapshot = lake.snapshot().map_err(rows::failure)?;
         let (from, to) = (window.start().hour().0, window.end().hour().0);
         let scope = Scope { snapshot: &snapshot, places: &self.places, from, to, entity: Some(entity) };
-        let anomalies = behavior::of_one(&scope, &model).await?.into_iter().take(MAX_ANOMALIES).map(anomaly_to_proto).collect();
+        let anomalies = behavior::of_one(&scope, &model, &usual).await?.into_iter().take(MAX_ANOMALIES).map(anomaly_to_proto).collect();
         let peer_pairs = u64::try_from(model.peers.pairs()).unwrap_or(u64::MAX);
         Ok(proto::GetAnomaliesResponse { anomalies, scope: Some(convert::window_to_proto(window)), peer_pairs })
     }
@@ -193,11 +199,20 @@ impl BehaviorService for Behavior {
     async fn sweep_graph(&self, request: Request<proto::SweepGraphRequest>) -> Result<Response<proto::SweepGraphResponse>, Status> {
         let graph = graph_of(&request, |body| &body.graph_arn)?;
         let from = request.get_ref().from_time.as_ref().map(|time| convert::time_from_proto("from_time", time)).transpose().map_err(field)?;
-        let sweep = Arc::clone(&self.sweep);
-        // On its own, so that a caller that goes away cuts nothing off.
-        let swept = tokio::spawn(async move { sweep.sweep(&graph, from.map(|from| from.hour().0)).await });
-        let swept = swept.await.map_err(|error| status::internal(&error))?.map_err(sweep_failure)?.ok_or_else(busy)?;
-        Ok(Response::new(proto::SweepGraphResponse { hours: swept.hours, findings: swept.findings }))
+        let (sweep, swept_graph) = (Arc::clone(&self.sweep), graph.clone());
+        // On its own, so that a caller that goes away, or whose time is over, cuts nothing off.
+        let sweeping = tokio::spawn(async move { sweep.sweep(&swept_graph, from.map(|from| from.hour().0)).await });
+        let ended = match tokio::time::timeout(self.patience, sweeping).await {
+            Ok(ended) => match ended.map_err(|error| status::internal(&error))?.map_err(sweep_failure)? {
+                None if from.is_some() => return Err(busy().into()),
+                ended => ended,
+            },
+            Err(_) => None,
+        };
+        let checkpoint = self.store.checkpoint(&graph).await.map_err(|error| failure(&error))?;
+        let Swept { hours, findings } = ended.unwrap_or_default();
+        let swept_until_time = checkpoint.map(|checkpoint| convert::time_to_proto(Hour(checkpoint.next_hour).start()));
+        Ok(Response::new(proto::SweepGraphResponse { hours, findings, running: ended.is_none(), swept_until_time }))
     }
 
     async fn create_watchlist_entry(

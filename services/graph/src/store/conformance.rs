@@ -7,7 +7,7 @@ use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, watchlists::Entry};
+use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, tags::{Tag, TagChanges}, usual::Usual, watchlists::Entry};
 use crate::config;
 
 struct Fixture {
@@ -57,6 +57,8 @@ conforms! {
     of_changes_made_at_once_one_wins,
     a_watchlist_has_a_version_and_forgets_what_has_expired,
     changes_of_a_watchlist_at_once_all_count,
+    what_is_usual_is_kept_by_finding,
+    of_tags_what_was_told_last_counts,
     migration_is_repeatable_and_checked,
 }
 
@@ -152,6 +154,50 @@ async fn of_changes_made_at_once_one_wins(fixture: Fixture) {
     assert_eq!(fixture.store.rules(&graph(1)).await.unwrap().1.len(), 2);
     assert!(!fixture.store.put_rule(&graph(2), 1, &rule("early", "x", NOW)).await.unwrap(), "a graph without rules is at 0");
     assert_eq!(fixture.store.rules(&graph(2)).await.unwrap(), (0, Vec::new()));
+}
+
+async fn what_is_usual_is_kept_by_finding(fixture: Fixture) {
+    let store = fixture.store;
+    let pairs = |items: &[&str]| items.iter().map(|item| ("user:a".to_owned(), (*item).to_owned())).collect::<Usual>();
+    store.put_usual(&graph(1), "f", &pairs(&["one", "two"])).await.unwrap();
+    store.put_usual(&graph(1), "g", &pairs(&["two", "three"])).await.unwrap();
+    store.put_usual(&graph(2), "f", &pairs(&["theirs"])).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), pairs(&["one", "two", "three"]));
+    store.put_usual(&graph(1), "f", &pairs(&["one"])).await.unwrap();
+    store.put_usual(&graph(1), "g", &Usual::new()).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), pairs(&["one"]));
+    store.remove_graph(&graph(1)).await.unwrap();
+    assert_eq!(store.usual(&graph(1)).await.unwrap(), Usual::new());
+    assert_eq!(store.usual(&graph(2)).await.unwrap(), pairs(&["theirs"]));
+}
+
+async fn of_tags_what_was_told_last_counts(fixture: Fixture) {
+    let store = fixture.store;
+    let tag = |entity: &str, key: &str, value: &str| Tag { entity: entity.to_owned(), key: key.to_owned(), value: value.to_owned() };
+    let told = |entity: &str, key: &str, time: i64, value: Option<&str>| TagChanges {
+        tags: [((entity.to_owned(), key.to_owned()), (Timestamp(time), value.map(str::to_owned)))].into(),
+        ..TagChanges::default()
+    };
+    let keys = ["env".to_owned(), "owner".to_owned()];
+    let tags = async || store.tags(&graph(1), &keys).await.unwrap();
+    store.put_tags(&graph(1), &TagChanges::default()).await.unwrap();
+    assert_eq!(store.watchlist_version(&graph(1)).await.unwrap(), 0);
+    store.put_tags(&graph(1), &told("user:a", "env", 10, Some("prod"))).await.unwrap();
+    store.put_tags(&graph(1), &told("user:a", "other", 10, Some("x"))).await.unwrap();
+    store.put_tags(&graph(2), &told("user:a", "owner", 10, Some("theirs"))).await.unwrap();
+    let version = store.watchlist_version(&graph(1)).await.unwrap();
+    store.put_tags(&graph(1), &told("user:a", "env", 9, None)).await.unwrap();
+    store.put_tags(&graph(1), &told("user:a", "env", 10, Some("prod"))).await.unwrap();
+    assert_eq!((tags().await, store.watchlist_version(&graph(1)).await.unwrap()), (vec![tag("user:a", "env", "prod")], version), "nothing new");
+    let mut replaced = told("user:a", "owner", 20, Some(""));
+    replaced.replaced.insert("user:a".to_owned(), Timestamp(20));
+    store.put_tags(&graph(1), &replaced).await.unwrap();
+    assert_eq!(tags().await, [tag("user:a", "owner", "")]);
+    assert!(store.watchlist_version(&graph(1)).await.unwrap() > version);
+    store.put_tags(&graph(1), &told("user:a", "owner", 30, None)).await.unwrap();
+    assert_eq!(tags().await, []);
+    store.remove_graph(&graph(2)).await.unwrap();
+    assert_eq!(store.tags(&graph(2), &keys).await.unwrap(), []);
 }
 
 async fn a_checkpoint_is_replaced_only_by_who_knows_it(fixture: Fixture) {

@@ -16,6 +16,8 @@ const SCHEMA: Schema = Schema {
         ("create sweeps", include_str!("../../migrations/0002_create_sweeps.sql")),
         ("create watchlists", include_str!("../../migrations/0003_create_watchlists.sql")),
         ("create rules", include_str!("../../migrations/0004_create_rules.sql")),
+        ("create usual pairs", include_str!("../../migrations/0005_create_usual_pairs.sql")),
+        ("create entity tags", include_str!("../../migrations/0006_create_entity_tags.sql")),
     ],
 };
 

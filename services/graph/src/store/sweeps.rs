@@ -67,9 +67,13 @@ impl SqlStore {
     /// # Errors
     /// [`StoreError`].
     pub async fn remove_graph(&self, graph: &GraphArn) -> Result<(), StoreError> {
-        for statement in
-            ["DELETE FROM sweeps WHERE graph_arn = $1", "DELETE FROM watchlist_entries WHERE graph_arn = $1", "DELETE FROM watchlists WHERE graph_arn = $1"]
-        {
+        for statement in [
+            "DELETE FROM sweeps WHERE graph_arn = $1",
+            "DELETE FROM usual_pairs WHERE graph_arn = $1",
+            "DELETE FROM entity_tags WHERE graph_arn = $1",
+            "DELETE FROM watchlist_entries WHERE graph_arn = $1",
+            "DELETE FROM watchlists WHERE graph_arn = $1",
+        ] {
             sqlx::query(statement).bind(graph.to_string()).execute(self.pool()).await?;
         }
         Ok(())

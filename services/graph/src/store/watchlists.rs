@@ -16,7 +16,7 @@ const NEVER: i64 = i64::MAX;
 pub struct Entry {
     /// Its id; empty for one of the configuration.
     pub id: String,
-    /// `type:id` with `*` and `?`.
+    /// `type:id` with `*` and `?`, or `tag:KEY=VALUE` with these in the value.
     pub pattern: String,
     /// How much.
     pub criticality: Criticality,
@@ -39,7 +39,7 @@ impl Entry {
 }
 
 impl SqlStore {
-    /// The version of a graph's watchlist: it grows with every change; 0 for one that never had an entry.
+    /// The version of a graph's watchlist: it grows with every change, also of tags; 0 for one that never had an entry or a tag.
     ///
     /// # Errors
     /// [`StoreError`].
@@ -125,7 +125,7 @@ impl SqlStore {
     }
 }
 
-async fn change(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, graph: &str) -> Result<(), StoreError> {
+pub(super) async fn change(transaction: &mut sqlx::Transaction<'static, sqlx::Any>, graph: &str) -> Result<(), StoreError> {
     sqlx::query("INSERT INTO watchlists (graph_arn, version) VALUES ($1, 1) ON CONFLICT (graph_arn) DO UPDATE SET version = watchlists.version + 1")
         .bind(graph)
         .execute(&mut **transaction)

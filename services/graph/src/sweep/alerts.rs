@@ -20,10 +20,11 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::{
     behavior::{Found, burst},
     made::{self, Made},
+    sweep::late::Seen,
 };
 
 /// The number of the form that states are kept in.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// The chance that the score of something usual exceeds a threshold.
 const RISK: f64 = 1e-3;
 /// Scores that a threshold is first made of.
@@ -66,12 +67,13 @@ pub(super) struct State {
     budget: Budget,
     /// By a hash of source and entity.
     open: BTreeMap<u64, Open>,
+    pub(super) seen: Seen,
 }
 
 impl State {
     /// Of a graph that was never swept.
     pub(super) fn new(alerts_per_hour: f64) -> Self {
-        Self { midas: burst::detector(), spots: BTreeMap::new(), budget: Budget::new(alerts_per_hour, LEAST), open: BTreeMap::new() }
+        Self { midas: burst::detector(), spots: BTreeMap::new(), budget: Budget::new(alerts_per_hour, LEAST), open: BTreeMap::new(), seen: Seen::default() }
     }
 
     pub(super) fn encode(&self) -> Vec<u8> {
@@ -91,6 +93,7 @@ impl State {
             to.u64(open.count);
             to.f64(open.severity);
         });
+        self.seen.encode(&mut to);
         to.finish()
     }
 
@@ -112,7 +115,8 @@ impl State {
             let (day, first, last, archived) = (from.i64()?, from.i64()?, from.i64()?, from.i64()? != 0);
             Some((what, Open { day, first: Timestamp(first), last: Timestamp(last), archived, count: from.u64()?, severity: from.f64()? }))
         })?;
-        Some(Self { midas, budget, spots: spots.into_iter().collect(), open: open.into_iter().collect() })
+        let seen = Seen::decode(&mut from)?;
+        Some(Self { midas, budget, spots: spots.into_iter().collect(), open: open.into_iter().collect(), seen })
     }
 
     /// Whether a score is worth a finding. Learns what is usual.
@@ -126,7 +130,8 @@ impl State {
         (midas, move |source, score| judge(spots, source, score))
     }
 
-    /// The findings that come of what was found in hours that end at `end`. `accounts` are those of the entities, where known.
+    /// The findings that come of what was found in hours that end at `end`. `accounts` are those of the entities, where known. If the hours
+    /// are looked at `again`, since late records came in, what was told already may be graver, but is not counted twice.
     pub(super) fn findings(
         &mut self,
         graph: &GraphArn,
@@ -134,6 +139,7 @@ impl State {
         mut found: Vec<Found>,
         end: Timestamp,
         accounts: &BTreeMap<EntityKey, String>,
+        again: bool,
     ) -> Vec<Made> {
         found.sort_by(|one, other| {
             other.anomaly.score.total_cmp(&one.anomaly.score).then_with(|| (one.source, &one.entity, one.last).cmp(&(other.source, &other.entity, other.last)))
@@ -142,10 +148,21 @@ impl State {
         for found in found {
             let what = xxh3_64(format!("{}\n{}", found.source, found.entity).as_bytes());
             let time = found.last.min(end);
-            let decision = self.budget.offer(found.anomaly.score, what, time);
             let (day, severity) = (time.day(), found.anomaly.score / 10.0);
+            let told = |open: &&mut Open| open.first <= time && found.first <= open.last;
+            if again && let Some(open) = self.open.get_mut(&what).filter(told) {
+                if severity > open.severity {
+                    open.severity = severity;
+                    made.push(finding(graph, step, &found, open, end, accounts));
+                }
+                continue;
+            }
+            let decision = self.budget.offer(found.anomaly.score, what, time);
             let fresh = Open { day, first: found.first, last: time, count: 0, severity, archived: true };
-            let open = self.open.entry(what).or_insert_with(|| fresh.clone());
+            // A day before that of the finding that goes on has one of its own, which ends at once.
+            let mut apart = fresh.clone();
+            let goes_on = again && self.open.get(&what).is_some_and(|open| open.day > day);
+            let open = if goes_on { &mut apart } else { self.open.entry(what).or_insert_with(|| fresh.clone()) };
             if open.day != day && decision != Decision::Repeat {
                 *open = fresh;
             }
@@ -180,7 +197,7 @@ fn judge(spots: &mut BTreeMap<&'static str, Spot>, source: Source, score: f64) -
 }
 
 fn finding(graph: &GraphArn, step: &str, found: &Found, open: &Open, end: Timestamp, accounts: &BTreeMap<EntityKey, String>) -> Made {
-    let Found { source, entity, others, anomaly, .. } = found;
+    let Found { source, entity, others, items, anomaly, .. } = found;
     let name = source.finding_name().unwrap_or_default();
     let parts: Vec<String> = anomaly.parts.iter().map(|part| format!("{} ({:+.0})", part.what, part.by)).collect();
     let mut description = format!("{}. Baseline: {}. Moved by: {}.", anomaly.label, anomaly.baseline, parts.join("; "));
@@ -191,6 +208,7 @@ fn finding(graph: &GraphArn, step: &str, found: &Found, open: &Open, end: Timest
         "source": source.as_str(),
         "entity": entity.to_string(),
         "others": others.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "items": items,
         "score": anomaly.score,
         "label": anomaly.label,
         "baseline": anomaly.baseline,
@@ -241,13 +259,34 @@ mod tests {
     fn found(entity: &str, score: f64, hours: i64) -> Found {
         let time = Timestamp(NOON + hours * MICROS_PER_HOUR);
         let anomaly = Anomaly { score, label: "much".to_owned(), baseline: "little".to_owned(), parts: Vec::new() };
-        Found { source: Source::Volume, entity: entity.parse().unwrap(), others: Vec::new(), first: time, last: time, anomaly }
+        Found { source: Source::Volume, entity: entity.parse().unwrap(), others: Vec::new(), items: Vec::new(), first: time, last: time, anomaly }
     }
 
     fn step(state: &mut State, found: Vec<Found>) -> Vec<Made> {
         let graph = "arn:aws:detective:us-east-1:111122223333:graph:0123456789abcdef0123456789abcdef".parse().unwrap();
         let end = Timestamp(found.iter().map(|found| found.last.0).max().unwrap() + MICROS_PER_HOUR);
-        state.findings(&graph, "sweep", found, end, &BTreeMap::new())
+        state.findings(&graph, "sweep", found, end, &BTreeMap::new(), false)
+    }
+
+    fn again(state: &mut State, found: Vec<Found>) -> Vec<Made> {
+        let graph = "arn:aws:detective:us-east-1:111122223333:graph:0123456789abcdef0123456789abcdef".parse().unwrap();
+        state.findings(&graph, "sweep", found, Timestamp(NOON + MICROS_PER_DAY), &BTreeMap::new(), true)
+    }
+
+    #[test]
+    fn late_records_make_a_finding_graver_and_do_not_count_twice() {
+        let mut state = State::new(1.0);
+        let first = step(&mut state, vec![found("user:a", 50.0, 0)]).remove(0);
+        assert_eq!(again(&mut state, vec![found("user:a", 50.0, 0), found("user:a", 45.0, 0)]), []);
+        let graver = again(&mut state, vec![found("user:a", 70.0, 0)]).remove(0);
+        assert_eq!((&graver.finding.id, graver.finding.count, graver.finding.severity), (&first.finding.id, 1, 7.0));
+        assert!(graver.finding.updated > first.finding.updated);
+        // What only late records show is found then, and leaves the finding of the day after alone.
+        let today = step(&mut state, vec![found("user:b", 50.0, 20)]).remove(0);
+        let yesterday = again(&mut state, vec![found("user:b", 50.0, 0)]).remove(0);
+        assert!(yesterday.finding.id != today.finding.id && yesterday.finding.count == 1);
+        let later = step(&mut state, vec![found("user:b", 50.0, 21)]).remove(0);
+        assert_eq!((&later.finding.id, later.finding.count), (&today.finding.id, 2));
     }
 
     #[test]

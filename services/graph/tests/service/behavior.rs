@@ -7,7 +7,7 @@ use gumshoe_api::{
     convert::{time_to_proto, window_to_proto},
     graph::v1::{
         Anomaly, BatchGetRiskRequest, CreateWatchlistEntryRequest, Criticality, DeleteWatchlistEntryRequest, FindingSummary, GetAnomaliesRequest,
-        GetRiskRequest, ListFindingsRequest, ListWatchlistEntriesRequest, Risk, SweepGraphRequest, SweepGraphResponse,
+        GetRiskRequest, ListFindingsRequest, ListWatchlistEntriesRequest, Risk, SweepGraphRequest, SweepGraphResponse, TeachBehaviorRequest,
     },
 };
 use gumshoe_model::{
@@ -15,6 +15,7 @@ use gumshoe_model::{
     time::{MICROS_PER_DAY, MICROS_PER_HOUR},
 };
 use gumshoe_testkit::PostgresDatabase;
+use serde_json::{Value, json};
 use tonic::Code;
 
 use crate::{
@@ -204,7 +205,8 @@ async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
     println!("{} findings, {} of them open: {by_kind:?}", all.len(), open.len());
 
     // The same again finds nothing new, and begun anew it makes the same findings.
-    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { hours: 0, findings: 0 });
+    let until = Some(time_to_proto(at(DAYS as i64, 0, 0)));
+    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { swept_until_time: until, ..SweepGraphResponse::default() });
     let ids = |findings: &[FindingSummary]| findings.iter().map(|finding| finding.id.clone()).collect::<std::collections::BTreeSet<_>>();
     sweep(&fixture, Some(at(LAST, 0, 0))).await;
     let again = findings(&fixture, true).await;
@@ -253,7 +255,44 @@ async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
     }
     let quiet = anomalies(&fixture, &key_of(7), day.0, day.1).await;
     assert!(quiet.iter().all(|anomaly| anomaly.score < 40.0), "{quiet:#?}");
+    what_was_judged_usual_is_found_no_more(&fixture, &found("User/PeerSurprise", key_of(119)).unwrap().id).await;
     fixture.stop().await;
+}
+
+/// `finding` says that u119 does what no one else does, which is then judged.
+async fn what_was_judged_usual_is_found_no_more(fixture: &Fixture, finding: &str) {
+    let again = Call {
+        service: "iam.amazonaws.com",
+        operation: "AttachUserPolicy",
+        ..Call::new("again".to_owned(), &text(at(LAST + 1, 11, 30)), Who::User(user(119)))
+    };
+    fixture.commit_calls("again", &[again.json()]).await;
+    let surprises = async || {
+        let all = findings(fixture, true).await;
+        let on_day = |finding: &FindingSummary| finding.last_time.is_some_and(|last| last.seconds >= at(LAST + 1, 0, 0).0 / 1_000_000);
+        let of_it = |finding: &FindingSummary| finding.r#type.ends_with("/PeerSurprise") && name(finding.entities.first()) == key_of(119);
+        all.into_iter().filter(|finding| on_day(finding) && of_it(finding)).count()
+    };
+    let teach = async |usual: bool| {
+        let request = TeachBehaviorRequest { graph_arn: fixture.arn(), finding_id: finding.to_owned(), usual };
+        fixture.administration_as_investigation().teach_behavior(request).await.unwrap();
+    };
+    let peers = async || {
+        let of = anomalies(fixture, &key_of(119), at(LAST, 0, 0), at(LAST + 1, 0, 0)).await;
+        of.iter().filter(|anomaly| anomaly.source == "peers" && anomaly.label.contains("AttachUserPolicy")).count()
+    };
+    teach(true).await;
+    assert_eq!(peers().await, 0, "at once");
+    assert_eq!(sweep(fixture, None).await.hours, 24);
+    assert_eq!(surprises().await, 0);
+    // Taken back, it surprises again.
+    teach(false).await;
+    sweep(fixture, Some(at(LAST + 1, 0, 0))).await;
+    assert_eq!(surprises().await, 1);
+    assert_eq!(peers().await, 1);
+    // Only investigation may say so.
+    let request = TeachBehaviorRequest { graph_arn: fixture.arn(), finding_id: finding.to_owned(), usual: true };
+    assert_eq!(fixture.administration_as_gateway().teach_behavior(request).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
 /// Twenty days of one user, and a night of 500 calls.
@@ -267,17 +306,14 @@ async fn small(fixture: &Fixture) {
 async fn swept_once(fixture: &Fixture) {
     small(fixture).await;
     let replica = fixture.replica().await;
-    // All at once: one sweeps, and the others are told so or find nothing left.
+    // All at once: one sweeps, and the others are told that it goes on or find nothing left.
     let sweeps = [fixture, &replica, fixture, &replica].map(|of| async move {
         let request = SweepGraphRequest { graph_arn: of.arn(), from_time: None };
         of.behavior().sweep_graph(request).await
     });
     let outcomes = join_all(sweeps).await;
-    let hours: u64 = outcomes.iter().filter_map(|outcome| outcome.as_ref().ok()).map(|swept| swept.get_ref().hours).sum();
+    let hours: u64 = outcomes.into_iter().map(|outcome| outcome.unwrap().into_inner().hours).sum();
     assert_eq!(hours, 21 * 24, "each hour once");
-    for refusal in outcomes.into_iter().filter_map(Result::err) {
-        assert_eq!(refusal.code(), Code::FailedPrecondition, "{refusal}");
-    }
     let found = findings(fixture, true).await;
     let volumes: Vec<_> = found.iter().filter(|finding| finding.r#type == "Behavior:User/UnusualVolume").collect();
     assert_eq!(volumes.len(), 1, "{found:#?}");
@@ -305,6 +341,58 @@ async fn one_replica_sweeps_and_a_crash_repeats_nothing_on_postgres() {
     let url = database.url();
     let fixture = Fixture::with(|config| config.store.url = url).await;
     swept_once(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hours_that_get_late_records_are_looked_at_again_and_nothing_is_told_twice() {
+    let fixture = Fixture::with(|config| config.sweep.look_back_hours = 48).await;
+    let call = |id: String, time: Timestamp| Call::new(id, &text(time), Who::User("alice")).json();
+    let mut calls: Vec<_> = (0..160).map(|number: i64| call(format!("q{number}"), at(number / 8, 9 + number % 8, 0))).collect();
+    calls.push(call("day-20".to_owned(), at(20, 9, 0)));
+    fixture.commit_calls("in time", &calls).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 21 * 24);
+    let volumes = async || {
+        let found = findings(&fixture, true).await;
+        found.into_iter().filter(|finding| finding.r#type == "Behavior:User/UnusualVolume").collect::<Vec<_>>()
+    };
+    assert_eq!(volumes().await, []);
+
+    // The night before is delivered late: in part, and the rest later still.
+    let night = |from: i64, to: i64| (from..to).map(|number| call(format!("n{number}"), at(20, 3, number % 60))).collect::<Vec<_>>();
+    fixture.commit_calls("late", &night(0, 400)).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 0, "with the next hours");
+    fixture.commit_calls("day-21", &[call("day-21".to_owned(), at(21, 9, 0))]).await;
+    assert_eq!(sweep(&fixture, None).await.hours, 24);
+    let told = volumes().await;
+    assert_eq!(told.len(), 1, "{told:#?}");
+    assert_eq!((told[0].count, told[0].first_time), (1, Some(time_to_proto(at(20, 3, 0)))));
+    fixture.commit_calls("later", &night(400, 4_000)).await;
+    fixture.commit_calls("day-22", &[call("day-22".to_owned(), at(22, 9, 0))]).await;
+    sweep(&fixture, None).await;
+    let graver = volumes().await;
+    assert_eq!(graver.len(), 1, "{graver:#?}");
+    assert_eq!((&graver[0].id, graver[0].count), (&told[0].id, 1));
+    assert!(graver[0].severity >= told[0].severity && graver[0].title.starts_with("4000 calls"), "{graver:#?}");
+    fixture.commit_calls("day-23", &[call("day-23".to_owned(), at(23, 9, 0))]).await;
+    sweep(&fixture, None).await;
+    assert_eq!(volumes().await, graver, "nothing new is late");
+    fixture.stop().await;
+}
+
+#[tokio::test]
+async fn a_sweep_that_goes_on_is_told_and_not_begun_anew() {
+    let fixture = Fixture::start().await;
+    small(&fixture).await;
+    // As another replica does.
+    fixture.hold_sweep(true).await;
+    assert_eq!(sweep(&fixture, None).await, SweepGraphResponse { running: true, ..SweepGraphResponse::default() });
+    let anew = SweepGraphRequest { graph_arn: fixture.arn(), from_time: Some(time_to_proto(at(20, 0, 0))) };
+    let refusal = fixture.behavior().sweep_graph(anew).await.unwrap_err();
+    refused(&refusal, Code::FailedPrecondition, "CONFLICT", &[]);
+    fixture.hold_sweep(false).await;
+    let swept = sweep(&fixture, None).await;
+    assert_eq!((swept.running, swept.hours, swept.swept_until_time), (false, 21 * 24, Some(time_to_proto(at(21, 0, 0)))));
     fixture.stop().await;
 }
 
@@ -399,6 +487,94 @@ async fn watchlists_decide_how_much_entities_matter_on_postgres() {
     let url = database.url();
     let fixture = Fixture::with(|config| config.store.url = url).await;
     watched(&fixture).await;
+    fixture.stop().await;
+}
+
+async fn watched_by_tag(fixture: &Fixture) {
+    let call = |id: &str, time: Timestamp, service: &'static str, operation: &'static str, request: Value| {
+        Call { service, operation, request, ..Call::new(id, &text(time), Who::User("alice")) }.json()
+    };
+    let tags = json!([{ "key": "env", "value": "prod-eu" }]);
+    let items = json!({ "items": [{ "resourceId": "i-0abc" }] });
+    let bucket = |key: &str, value: &str| json!({ "bucketName": "vault", "tagging": "", "Tagging": { "TagSet": { "Tag": [{ "Key": key, "Value": value }] } } });
+    let denied = Call {
+        service: "iam.amazonaws.com",
+        operation: "TagUser",
+        request: json!({ "userName": "mallory", "tags": tags }),
+        error: "AccessDenied",
+        ..Call::new("t5", &text(at(0, 9, 5)), Who::User("alice"))
+    };
+    let calls = [
+        call("t1", at(0, 9, 0), "iam.amazonaws.com", "TagUser", json!({ "userName": "bob", "tags": tags })),
+        call("t2", at(0, 9, 1), "iam.amazonaws.com", "TagUser", json!({ "userName": "carol", "tags": tags })),
+        call("t3", at(0, 9, 2), "ec2.amazonaws.com", "CreateTags", json!({ "resourcesSet": items, "tagSet": { "items": tags } })),
+        call("t4", at(0, 9, 3), "s3.amazonaws.com", "PutBucketTagging", bucket("env", "prod")),
+        denied.json(),
+    ];
+    fixture.commit_calls("tags", &calls).await;
+    let mut finding = detections()[0].clone();
+    (finding.first, finding.last, finding.updated) = ("2024-05-01T10:00:00Z", "2024-05-01T10:00:00Z", "2024-05-01T10:00:00Z");
+    let mut finding = finding.json();
+    finding["resource"]["s3BucketDetails"] = json!([{ "name": "backup", "arn": "arn:aws:s3:::backup", "tags": tags }]);
+    fixture.commit("finding", "s3://findings/1.jsonl", &lines(&[finding])).await;
+    let entry = |pattern: &str| CreateWatchlistEntryRequest {
+        graph_arn: fixture.arn(),
+        pattern: pattern.to_owned(),
+        criticality: Criticality::Critical.into(),
+        note: String::new(),
+        expire_time: None,
+    };
+    fixture.behavior().create_watchlist_entry(entry("tag:env=prod*")).await.unwrap();
+    for wrong in ["tag:env", "tag:e*=prod"] {
+        refused(&fixture.behavior().create_watchlist_entry(entry(wrong)).await.unwrap_err(), Code::InvalidArgument, "INVALID_FIELD", &["pattern"]);
+    }
+    let criticality = async |of: &str| {
+        let risk = risk(fixture, of, Some(at(2, 0, 0))).await;
+        (risk.criticality, risk.watchlist_pattern)
+    };
+    let (normal, critical) = (("normal".to_owned(), String::new()), ("critical".to_owned(), "tag:env=prod*".to_owned()));
+    let (bob, carol) = (format!("user:{}", user_arn("bob")), format!("user:{}", user_arn("carol")));
+    assert_eq!(criticality(&bob).await, normal, "not swept yet");
+    assert_eq!(risk(fixture, &bob, None).await.criticality, "normal");
+    sweep(fixture, None).await;
+    for of in [bob.as_str(), carol.as_str(), "ec2_instance:i-0abc", "s3_bucket:vault", "s3_bucket:backup"] {
+        assert_eq!(criticality(of).await, critical, "{of}");
+    }
+    assert_eq!(criticality(&format!("user:{}", user_arn("mallory"))).await, normal, "it was denied");
+    let follows = async {
+        while risk(fixture, &bob, None).await.criticality != "critical" {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), follows).await.expect("hot risks follow");
+
+    // The next day tags are removed and replaced.
+    let calls = [
+        call("u1", at(1, 9, 0), "iam.amazonaws.com", "UntagUser", json!({ "userName": "bob", "tagKeys": ["env"] })),
+        call("u2", at(1, 9, 1), "s3.amazonaws.com", "PutBucketTagging", bucket("owner", "ann")),
+    ];
+    fixture.commit_calls("untags", &calls).await;
+    sweep(fixture, None).await;
+    assert_eq!((criticality(&bob).await, criticality("s3_bucket:vault").await), (normal.clone(), normal.clone()));
+    assert_eq!(criticality(&carol).await, critical);
+    // Swept anew, the same is known.
+    sweep(fixture, Some(at(0, 0, 0))).await;
+    assert_eq!((criticality(&bob).await, criticality(&carol).await), (normal, critical));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_tag_matters_on_sqlite() {
+    let fixture = Fixture::start().await;
+    watched_by_tag(&fixture).await;
+    fixture.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_a_tag_matters_on_postgres() {
+    let database = PostgresDatabase::create().await;
+    let url = database.url();
+    let fixture = Fixture::with(|config| config.store.url = url).await;
+    watched_by_tag(&fixture).await;
     fixture.stop().await;
 }
 

@@ -15,7 +15,7 @@ use gumshoe_graph::{Config, config::Store};
 use gumshoe_model::{DeadLetter, EntityKey, Event, GraphArn, Relation, TimeWindow, Timestamp};
 use gumshoe_records::{Options, Sink, Stop, events::EventsWriter};
 use gumshoe_runtime::{
-    Listen, Shutdown, Trust,
+    Clock as _, Listen, Shutdown, SystemClock, Trust,
     token::{Caller, HEADER, TokenSigner},
 };
 use serde_json::{Value, json};
@@ -278,6 +278,19 @@ impl Fixture {
     pub(crate) async fn forget_checkpoint(&self) {
         let store = gumshoe_graph::store::sql::SqlStore::open(&self.config.store).await.unwrap();
         store.remove_graph(&self.arn).await.unwrap();
+        store.close().await;
+    }
+
+    /// Takes the lease of the sweep as another process does, or gives it back.
+    pub(crate) async fn hold_sweep(&self, held: bool) {
+        use gumshoe_graph::store::Store as _;
+        let store = gumshoe_graph::store::sql::SqlStore::open(&self.config.store).await.unwrap();
+        let (name, now) = (format!("sweep:{}", self.arn), SystemClock.now());
+        if held {
+            assert!(store.take(&name, "another", now, Timestamp(now.0 + 60_000_000)).await.unwrap());
+        } else {
+            store.release(&name, "another").await.unwrap();
+        }
         store.close().await;
     }
 

@@ -1,4 +1,5 @@
-//! Runs errands in the background: proposes a suppression after a false positive, and gives verdicts back to their products.
+//! Runs errands in the background: teaches the graph what is usual, proposes a suppression after a false positive, and gives verdicts back
+//! to their products.
 //!
 //! An errand is claimed by a lease. When a process dies, its leases end, and others run its errands again: a verdict is
 //! delivered at least once, and delivering it again changes nothing.
@@ -118,6 +119,11 @@ impl Courier {
 
     async fn attempt(&self, errand: &Errand) -> Result<Settled, Trouble> {
         let verdict = &errand.verdict.content;
+        let usual = verdict.kind.dismisses();
+        // What the graph found itself has an id made of its ARN.
+        if (usual || errand.was_put_away) && verdict.finding.as_str().starts_with(&format!("{}/finding/", errand.graph)) {
+            self.graphs.teach(&errand.graph, &verdict.finding, usual).await?;
+        }
         let aws = match (&errand.verdict.delivery, &self.aws) {
             (None, _) => Err(Settled::Done),
             (Some(_), None) => Err(Settled::Skipped("feedback was turned off".to_owned())),

@@ -116,6 +116,7 @@ impl<'a> Document<'a> {
             ("Group", group.id.to_string()),
             ("Graph", self.graph.to_owned()),
             ("Status", group.status.as_str().to_lowercase()),
+            ("Dismissed", if overview.dismissed == 0 { String::new() } else { format!("{} of {} findings", overview.dismissed, overview.findings) }),
             ("Severity", format!("{:.1} {}", overview.severity, overview.label())),
             ("Score", format!("{} of 100 ({})", overview.points(), parts.join("; "))),
             ("Tactics", overview.tactics.join(" → ")),

@@ -1,4 +1,4 @@
-//! Groups findings in the background, one graph at a time, whenever its findings have changed.
+//! Groups findings in the background, one graph at a time, whenever its findings or their verdicts have changed.
 //!
 //! Each run looks at all findings anew, so that the groups do not depend on the order in which these came, and writes down
 //! the groups that are not what they were. A run that is cut off is done again.
@@ -35,6 +35,7 @@ use crate::{
         Store, StoreError,
         groups::{ClaimedGraph, GroupWrite},
     },
+    verdict::{FindingId, Kind},
 };
 
 /// The largest page that the graph gives.
@@ -43,6 +44,8 @@ const PAGE_SIZE: i32 = 1_000;
 const MAX_PRINCIPALS: usize = 5;
 /// Things of one kind that are told of one principal, the first ones.
 const MAX_FACTS: usize = 20;
+/// Findings whose verdicts are read at once.
+const FINDINGS_PER_QUESTION: usize = 500;
 /// The longest time that a profile can be asked for.
 const MAX_SCOPE: i64 = 365 * MICROS_PER_DAY;
 
@@ -109,7 +112,7 @@ impl Work for Regrouper {
         };
         for graph in gone {
             // It was removed, or another process has just found it: then its turn comes again.
-            self.store.release_graph(&self.name, &graph.graph, self.after(self.config.retry_seconds), None).await?;
+            self.store.release_graph(&self.name, &graph, self.after(self.config.retry_seconds), false).await?;
         }
         Ok(claimed)
     }
@@ -121,20 +124,20 @@ impl Work for Regrouper {
             outcome = self.regroup(graph) => outcome,
             () = claims::keep(self.lease(), || self.store.renew_graph(&self.name, graph, self.after(self.config.lease_seconds))) => Err(Failure::Lost),
         };
-        let (pause, version) = match outcome {
-            Ok(()) if settled => (self.config.interval_seconds, Some(claimed.version)),
+        let (pause, done) = match outcome {
+            Ok(()) if settled => (self.config.interval_seconds, true),
             // Perhaps a replica was asked that did not see the change yet.
-            Ok(()) => (self.config.interval_seconds.max(self.config.settle_seconds), None),
+            Ok(()) => (self.config.interval_seconds.max(self.config.settle_seconds), false),
             Err(Failure::Lost) => {
                 tracing::warn!(%graph, "another worker groups the findings");
                 return;
             }
             Err(error) => {
                 tracing::warn!(%graph, error = %Chain(&error), "the findings of a graph cannot be grouped, and it is tried again");
-                (self.config.retry_seconds, None)
+                (self.config.retry_seconds, false)
             }
         };
-        if let Err(error) = self.store.release_graph(&self.name, graph, self.after(pause), version).await {
+        if let Err(error) = self.store.release_graph(&self.name, &claimed, self.after(pause), done).await {
             tracing::warn!(%graph, error = %Chain(&error), "that findings were grouped cannot be written down: it is done again");
         }
     }
@@ -162,7 +165,8 @@ impl Regrouper {
     }
 
     async fn regroup(&self, graph: &GraphArn) -> Result<(), Failure> {
-        let read = self.read(graph).await?;
+        let mut read = self.read(graph).await?;
+        self.judge(graph, &mut read).await?;
         let inputs: Vec<Input> = read.iter().map(Member::input).collect();
         let actors = self.graphs.count_actors(graph, &cluster::candidates(&inputs)).await?;
         let (inputs, degrees, clusters) = tokio::task::spawn_blocking(move || {
@@ -202,16 +206,18 @@ impl Regrouper {
             Some(id) => Some(self.store.group(graph, id).await?.1),
             None => None,
         };
-        let mut forgotten: HashMap<String, Member> = HashMap::new();
+        let mut forgotten: Vec<Member> = Vec::new();
         if !heir.forgotten.is_empty() {
             let mut bodies: Vec<Body> = before.iter().cloned().collect();
             for merged in &heir.merged {
                 bodies.push(self.store.group(graph, merged).await?.1);
             }
             let stays = bodies.into_iter().flat_map(|body| body.findings).filter(|finding| heir.forgotten.contains(&finding.id));
-            forgotten.extend(stays.map(|finding| (finding.id.clone(), Member { ties: Vec::new(), ..finding })));
+            let once: HashMap<String, Member> = stays.map(|finding| (finding.id.clone(), Member { ties: Vec::new(), ..finding })).collect();
+            forgotten.extend(once.into_values());
+            self.judge(graph, &mut forgotten).await?;
         }
-        let mut body = Body::new(read, cluster, inputs, degrees, forgotten.into_values().collect());
+        let mut body = Body::new(read, cluster, inputs, degrees, forgotten);
         if heir.merged.is_empty() && before.as_ref().is_some_and(|before| before.same_findings(&body)) {
             return Ok(());
         }
@@ -222,7 +228,8 @@ impl Regrouper {
             .filter(|group| heir.id.iter().chain(&heir.merged).any(|id| *id == group.id))
             .flat_map(|group| group.findings.iter().map(String::as_str))
             .collect();
-        let news = body.findings.iter().filter(|finding| !finding.archived && !was.contains(finding.id.as_str())).count();
+        let is_news = |finding: &Member| !finding.archived && !finding.is_dismissed() && !was.contains(finding.id.as_str());
+        let news = body.findings.iter().filter(|finding| is_news(finding)).count();
         let id = heir.id.unwrap_or_else(GroupId::random);
         let write = GroupWrite { id, overview, body, merged: heir.merged, split_from: heir.split_from, news };
         if self.store.write_group(&self.name, graph, &write, self.clock.now()).await? { Ok(()) } else { Err(Failure::Lost) }
@@ -246,6 +253,19 @@ impl Regrouper {
             request.page_token = next;
         }
         Ok(members.into_values().collect())
+    }
+
+    /// Notes the verdicts in force.
+    async fn judge(&self, graph: &GraphArn, members: &mut [Member]) -> Result<(), StoreError> {
+        for some in members.chunks_mut(FINDINGS_PER_QUESTION) {
+            let ids: Vec<FindingId> = some.iter().filter_map(|member| member.id.parse().ok()).collect();
+            let verdicts = self.store.verdicts_in_force(graph, &ids).await?;
+            for member in some {
+                let verdict = member.id.parse().ok().and_then(|id: FindingId| verdicts.get(&id));
+                member.verdict = verdict.map(|verdict| verdict.content.kind).filter(|kind| *kind != Kind::Reopened);
+            }
+        }
+        Ok(())
     }
 
     /// What the group's principals did for the first time in 45 days.

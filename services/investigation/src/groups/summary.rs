@@ -80,6 +80,7 @@ pub struct Event {
 #[must_use]
 pub fn title(body: &Body, tactics: &[String]) -> String {
     let what = match tactics {
+        [] if body.findings.iter().all(Member::is_dismissed) => format!("{}, all dismissed", count(body.findings.len(), "finding")),
         [] => count(body.findings.len(), "finding"),
         [one] => one.clone(),
         [one, two] => format!("{one} and {two}"),
@@ -99,12 +100,14 @@ pub fn title(body: &Body, tactics: &[String]) -> String {
 #[must_use]
 pub fn sentences(body: &Body, overview: &Overview) -> Vec<Sentence> {
     let mut sentences = vec![whole(body, overview)];
-    if let Some(worst) = body.findings.iter().max_by(|one, other| one.severity.total_cmp(&other.severity).then_with(|| other.first.cmp(&one.first))) {
+    sentences.extend(dismissed(body));
+    let standing = || body.findings.iter().filter(|finding| !finding.is_dismissed());
+    if let Some(worst) = standing().max_by(|one, other| one.severity.total_cmp(&other.severity).then_with(|| other.first.cmp(&one.first))) {
         let text = format!("The worst has severity {:.1} ({}): {}.", worst.severity, Severity::of_score(worst.severity), described(worst));
         sentences.push(Sentence { text, findings: vec![worst.id.clone()], entities: Vec::new() });
     }
     for tactic in &overview.tactics {
-        let of_tactic: Vec<&Member> = body.findings.iter().filter(|finding| finding.tactics.contains(tactic)).collect();
+        let of_tactic: Vec<&Member> = standing().filter(|finding| finding.tactics.contains(tactic)).collect();
         let Some(first) = of_tactic.first() else { continue };
         let text = format!("{tactic}: {}, first {} at {}.", count(of_tactic.len(), "finding"), shown(&first.finding_type, MAX_VALUE), time(first.first));
         sentences.push(Sentence { text, findings: of_tactic.iter().map(|finding| finding.id.clone()).collect(), entities: Vec::new() });
@@ -152,6 +155,18 @@ fn whole(body: &Body, overview: &Overview) -> Sentence {
     );
     let entities = overview.accounts.iter().map(|account| format!("account:{account}")).collect();
     Sentence { text, findings: body.findings.iter().map(|finding| finding.id.clone()).collect(), entities }
+}
+
+/// What was judged to be no sign of an attack.
+fn dismissed(body: &Body) -> Option<Sentence> {
+    let findings: Vec<String> = body.findings.iter().filter(|finding| finding.is_dismissed()).map(|finding| finding.id.clone()).collect();
+    let who = match findings.len() {
+        0 => return None,
+        all if all == body.findings.len() => "All of them were".to_owned(),
+        1 => "One of them was".to_owned(),
+        some => format!("{some} of them were"),
+    };
+    Some(Sentence { text: format!("{who} judged false positive or benign."), findings, entities: Vec::new() })
 }
 
 /// What principals did for the first time, a sentence for each and each kind.

@@ -210,6 +210,7 @@ fn to_proto(graph: &GraphArn, group: &Group) -> api::FindingGroup {
         severity: overview.severity,
         severity_label: overview.label().as_str().to_owned(),
         score: overview.points(),
+        dismissed_findings: number(overview.dismissed),
         score_parts: overview.score.iter().map(|(reason, points)| api::FindingGroupScorePart { reason: reason.clone(), points: *points }).collect(),
         tactics: overview.tactics.clone(),
         techniques: overview.techniques.clone(),

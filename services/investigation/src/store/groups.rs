@@ -16,6 +16,8 @@ pub struct ClaimedGraph {
     pub version: i64,
     /// When that was noted.
     pub noted: Timestamp,
+    /// How many verdicts of its findings were noted then.
+    pub verdicts: i64,
 }
 
 /// A group as it is now.
@@ -79,15 +81,15 @@ pub trait Groups {
     /// Notes how far the findings of graphs are.
     async fn note_findings(&self, versions: &[(GraphArn, i64)], now: Timestamp) -> Result<(), StoreError>;
 
-    /// Gives `worker` up to `limit` graphs whose findings have changed and that nobody has, longest due first; nobody else gets them
+    /// Gives `worker` up to `limit` graphs whose findings or verdicts have changed and that nobody has, longest due first; nobody else gets them
     /// before `until`.
     async fn claim_graphs(&self, worker: &str, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<ClaimedGraph>, StoreError>;
 
     /// Prolongs a claim; `false` if the worker has lost it.
     async fn renew_graph(&self, worker: &str, graph: &GraphArn, until: Timestamp) -> Result<bool, StoreError>;
 
-    /// Gives a claim back, to be claimed again from `next_try` on; grouped as far as `version`, if it was done.
-    async fn release_graph(&self, worker: &str, graph: &GraphArn, next_try: Timestamp, version: Option<i64>) -> Result<(), StoreError>;
+    /// Gives a claim back, to be claimed again from `next_try` on; if it was `done`, only for what has changed since it was claimed.
+    async fn release_graph(&self, worker: &str, claimed: &ClaimedGraph, next_try: Timestamp, done: bool) -> Result<(), StoreError>;
 
     /// Gives all claims of `worker` back at once.
     async fn give_up_graphs(&self, worker: &str) -> Result<(), StoreError>;

@@ -32,6 +32,7 @@ const SCHEMA: Schema = Schema {
         ("create suppressions", include_str!("../../migrations/0008_create_suppressions.sql")),
         ("add investigation principals", include_str!("../../migrations/0009_add_investigation_principals.sql")),
         ("create finding groups", include_str!("../../migrations/0010_create_finding_groups.sql")),
+        ("add grouped verdicts", include_str!("../../migrations/0011_add_grouped_verdicts.sql")),
     ],
 };
 
@@ -113,6 +114,7 @@ impl Store for SqlStore {
         .rows_affected();
         if inserted > 0 {
             outbox::put(&mut transaction, &graph_arn, &created).await?;
+            groups::note_verdict(&mut transaction, &graph_arn).await?;
             transaction.commit().await?;
             return Ok(created);
         }

@@ -36,6 +36,8 @@ pub struct Told {
     pub listings: Vec<proto::ListFindingsRequest>,
     /// How far the findings of graphs are, by ARN.
     pub versions: HashMap<String, u64>,
+    /// Findings by id of which it was told whether what they tell is usual.
+    pub taught: Vec<(String, bool)>,
     /// With how many principals and machines entities have to do, by id.
     pub actors: HashMap<String, u64>,
     /// What other entities are tied to, by their id, as a search for neighbours of one relation and direction gives it.
@@ -203,6 +205,19 @@ impl GraphAdministrationService for FakeGraph {
         let told = self.told();
         let counts = request.get_ref().entities.iter().map(|entity| told.actors.get(&entity.id).copied().unwrap_or_default()).collect();
         Ok(Response::new(proto::BatchCountActorsResponse { counts }))
+    }
+
+    async fn teach_behavior(&self, request: Request<proto::TeachBehaviorRequest>) -> Result<Response<proto::TeachBehaviorResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        caller.require_issuer(&["investigation"])?;
+        caller.require_graph(&request.get_ref().graph_arn)?;
+        let body = request.into_inner();
+        let mut told = self.told();
+        if let Some(failure) = told.failure.clone() {
+            return Err(failure);
+        }
+        told.taught.push((body.finding_id, body.usual));
+        Ok(Response::new(proto::TeachBehaviorResponse {}))
     }
 
     async fn get_volumes(&self, _: Request<proto::GetVolumesRequest>) -> Result<Response<proto::GetVolumesResponse>, Status> {

@@ -262,6 +262,52 @@ async fn documents_tell_the_whole_group() {
 }
 
 #[tokio::test]
+async fn what_was_dismissed_makes_no_group_grave() {
+    let service = Service::start().await;
+    tell(&service.world.graph, incidents());
+    let before = grouped(&service, &[2, 2]).await.remove(0);
+    let judge = async |finding: &str, kind: api::VerdictKind| {
+        let request = api::CreateVerdictRequest { graph_arn: GRAPH.to_owned(), finding_id: finding.to_owned(), kind: kind.into(), ..Default::default() };
+        service.client("gumshoe:CreateVerdict", GRAPH).create_verdict(request).await.unwrap();
+    };
+    let once = async |dismissed: u32| {
+        let followed = async || Some(got(&service, &before.id).await.unwrap()).filter(|told| told.group.as_ref().unwrap().dismissed_findings == dismissed);
+        eventually(&format!("{dismissed} dismissed findings"), followed).await
+    };
+    judge("a2", api::VerdictKind::FalsePositive).await;
+    let told = once(1).await;
+    let group = told.group.clone().unwrap();
+    assert_eq!((group.severity, group.severity_label.as_str(), group.findings), (5.0, "MEDIUM", 2));
+    assert!(before.tactics.contains(&"Persistence".to_owned()) && !group.tactics.contains(&"Persistence".to_owned()), "{:?}", group.tactics);
+    assert!(group.score < before.score);
+    let judged = told.summary.iter().find(|sentence| sentence.text == "One of them was judged false positive or benign.").unwrap();
+    assert_eq!(judged.finding_ids, ["a2"]);
+    let json: serde_json::Value = serde_json::from_str(&exported(&service, &group.id, api::FindingGroupFormat::Json).await.unwrap()).unwrap();
+    assert_eq!((&json["dismissed_findings"], &json["findings"][0]["verdict"], &json["findings"][1]["verdict"]), (&1.into(), &().into(), &"FALSE_POSITIVE".into()));
+    let stix: serde_json::Value = serde_json::from_str(&exported(&service, &group.id, api::FindingGroupFormat::Stix).await.unwrap()).unwrap();
+    let objects = stix["objects"].as_array().unwrap();
+    assert!(!objects.iter().any(|object| object["name"] == "Persistence"), "{objects:?}");
+    assert!(objects.iter().any(|object| object["labels"][0] == "verdict:false-positive"), "{objects:?}");
+    let markdown = exported(&service, &group.id, api::FindingGroupFormat::Markdown).await.unwrap();
+    assert!(markdown.contains("| false positive | `a2` |") && markdown.contains("| Dismissed | 1 of 2 findings |"), "{markdown}");
+
+    judge("a1", api::VerdictKind::Benign).await;
+    let told = once(2).await;
+    let group = told.group.unwrap();
+    assert_eq!((group.severity, group.severity_label.as_str(), group.score, group.tactics.len()), (0.0, "INFORMATIONAL", 0, 0));
+    assert!(group.title.starts_with("2 findings, all dismissed: user ann"), "{}", group.title);
+    assert!(told.summary.iter().any(|sentence| sentence.text == "All of them were judged false positive or benign."), "{:?}", told.summary);
+    assert_eq!(listed(&service, api::ListFindingGroupsRequest::default()).await.pop().unwrap().id, before.id, "the least");
+
+    // Taken back, they count as before.
+    judge("a1", api::VerdictKind::Reopened).await;
+    judge("a2", api::VerdictKind::TruePositive).await;
+    let group = once(0).await.group.unwrap();
+    assert_eq!((group.severity, group.score, &group.tactics), (before.severity, before.score, &before.tactics));
+    service.stop().await;
+}
+
+#[tokio::test]
 async fn principals_news_are_told_beside_the_findings() {
     let service = Service::start().await;
     let profile = EntityProfile {

@@ -6,7 +6,7 @@ use gumshoe_api::{
 };
 use tonic::{Code, Status};
 
-use crate::harness::{ANN, GRAPH, OTHER, Service, refused};
+use crate::harness::{ANN, GRAPH, OTHER, Service, eventually, refused};
 
 const CREATE: &str = "gumshoe:CreateVerdict";
 const READ: &str = "detective:SearchGraph";
@@ -61,6 +61,30 @@ async fn a_repeated_request_is_recorded_once() {
         ErrorReason::Conflict,
     );
     assert_eq!(service.client(READ, GRAPH).list_verdicts(list("f", 0, "")).await.unwrap().into_inner().verdicts, [first]);
+}
+
+#[tokio::test]
+async fn the_graph_learns_what_is_usual_of_its_own_findings_and_forgets_what_was_taken_back() {
+    let service = Service::start().await;
+    let own = format!("{GRAPH}/finding/0123456789abcdef0123456789abcdef");
+    let taught = async |times: usize| {
+        let all = async || Some(service.world.graph.told().taught.clone()).filter(|taught| taught.len() >= times);
+        eventually(&format!("{times} lessons"), all).await
+    };
+    // Nothing to take back, and of others' findings the graph learns nothing.
+    created(&service, &own, api::VerdictKind::TruePositive, "").await;
+    created(&service, "arn:aws:guardduty:us-east-1:111111111111:detector/d1/finding/x", api::VerdictKind::Benign, "").await;
+    created(&service, &own, api::VerdictKind::Benign, "").await;
+    assert_eq!(taught(1).await, [(own.clone(), true)]);
+    created(&service, &own, api::VerdictKind::Reopened, "").await;
+    assert_eq!(taught(2).await[1..], [(own.clone(), false)]);
+    // A graph that does not answer is told later.
+    service.world.graph.told().failure = Some(gumshoe_runtime::status::unavailable("the lake").into());
+    created(&service, &own, api::VerdictKind::Benign, "").await;
+    tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    service.world.graph.told().failure = None;
+    assert_eq!(taught(3).await[2..], [(own, true)]);
+    service.stop().await;
 }
 
 #[tokio::test]

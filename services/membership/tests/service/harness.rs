@@ -12,7 +12,7 @@ use gumshoe_api::{
     common::v1::{ErrorReason, RecordKind},
     graph::v1::{
         BatchCountActorsRequest, BatchCountActorsResponse, DeleteGraphDataRequest, DeleteGraphDataResponse, GetVolumesRequest, GetVolumesResponse,
-        ListFindingVersionsRequest, ListFindingVersionsResponse, Volume,
+        ListFindingVersionsRequest, ListFindingVersionsResponse, TeachBehaviorRequest, TeachBehaviorResponse, Volume,
         graph_administration_service_server::{GraphAdministrationService, GraphAdministrationServiceServer},
     },
     membership::v1::{
@@ -338,6 +338,10 @@ impl GraphAdministrationService for Lake {
     }
 
     async fn batch_count_actors(&self, _: Request<BatchCountActorsRequest>) -> Result<Response<BatchCountActorsResponse>, Status> {
+        Err(Status::unimplemented("not asked for by membership"))
+    }
+
+    async fn teach_behavior(&self, _: Request<TeachBehaviorRequest>) -> Result<Response<TeachBehaviorResponse>, Status> {
         Err(Status::unimplemented("not asked for by membership"))
     }
 }

@@ -12,7 +12,8 @@ pub enum Watchlist {
     List,
     /// Say how much some entities matter; of several entries that fit, the most specific counts.
     Add {
-        /// `type:id`, with `*` for any characters and `?` for one, such as `role:arn:aws:iam::*:role/prod-*`.
+        /// `type:id`, with `*` for any characters and `?` for one, such as `role:arn:aws:iam::*:role/prod-*`; or `tag:KEY=VALUE` with these in
+        /// the value.
         pattern: String,
         /// How much they matter.
         #[arg(value_enum)]

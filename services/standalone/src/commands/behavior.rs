@@ -1,5 +1,7 @@
 //! `anomalies`, `watchlist` and `sweep`.
 
+use std::time::Duration;
+
 use gumshoe_api::{
     convert,
     graph::v1::{
@@ -17,6 +19,9 @@ use crate::{
     quantity::show_count,
     rpc::{Failure, message},
 };
+
+/// The pause before it is asked again how far a sweep is.
+const PAUSE: Duration = Duration::from_secs(5);
 
 pub async fn anomalies(session: &Session, entity: &str, time: &ScopeTime) -> Result<(), Failure> {
     let graph_arn = session.connection.graph().await?;
@@ -53,10 +58,21 @@ fn parts(anomaly: &Anomaly) -> Rows {
 }
 
 pub async fn sweep(session: &Session, from: Option<Timestamp>) -> Result<(), Failure> {
-    let request = SweepGraphRequest { graph_arn: session.connection.graph().await?, from_time: from.map(convert::time_to_proto) };
-    let swept = session.connection.behavior_service().await?.sweep_graph(request).await?.into_inner();
+    let mut request = SweepGraphRequest { graph_arn: session.connection.graph().await?, from_time: from.map(convert::time_to_proto) };
+    let mut client = session.connection.behavior_service().await?;
+    let mut swept = client.sweep_graph(request.clone()).await?.into_inner();
+    request.from_time = None;
+    let went_on = swept.running;
+    while swept.running {
+        crate::output::note(&format!("swept up to {}, and it goes on", message::time(swept.swept_until_time.as_ref())));
+        tokio::time::sleep(PAUSE).await;
+        swept = client.sweep_graph(request.clone()).await?.into_inner();
+    }
     if session.output.is_json() {
         return message::print(session.output, "gumshoe.graph.v1.SweepGraphResponse", &swept);
+    }
+    if went_on {
+        return session.output.line(&format!("swept up to {}", message::time(swept.swept_until_time.as_ref())));
     }
     session.output.line(&format!("looked at {} hours; {} findings were made or updated", show_count(swept.hours), show_count(swept.findings)))
 }

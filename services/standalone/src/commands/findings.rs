@@ -132,7 +132,8 @@ fn delivery(delivery: Option<&Delivery>) -> String {
     if delivery.reason.is_empty() { state.to_owned() } else { format!("{state}: {}", delivery.reason) }
 }
 
-fn name(kind: i32) -> &'static str {
+/// A verdict in words.
+pub fn name(kind: i32) -> &'static str {
     match VerdictKind::try_from(kind) {
         Ok(VerdictKind::TruePositive) => "true positive",
         Ok(VerdictKind::FalsePositive) => "false positive",

@@ -11,7 +11,7 @@ use gumshoe_api::{
     },
 };
 
-use super::{Session, next_page, scope};
+use super::{Session, findings, next_page, scope};
 use crate::{
     arguments::{Group, GroupFormat, GroupStatus, Groups},
     entity,
@@ -127,6 +127,7 @@ fn print(session: &Session, found: &GetFindingGroupResponse) -> Result<(), Failu
     for (fact, value) in [
         ("id", group.id.clone()),
         ("status", status(group.status()).to_owned()),
+        ("dismissed", if group.dismissed_findings == 0 { String::new() } else { format!("{} of {} findings", group.dismissed_findings, group.findings) }),
         ("severity", severity(&group)),
         ("score", format!("{} ({})", group.score, parts.join(", "))),
         ("tactics", group.tactics.join(" > ")),
@@ -161,14 +162,15 @@ fn print(session: &Session, found: &GetFindingGroupResponse) -> Result<(), Failu
 }
 
 fn members(session: &Session, members: impl Iterator<Item = Member>) -> Result<(), Failure> {
-    let mut findings = Rows::new(&["severity", "type", "tactics", "first seen", "id"]);
+    let mut rows = Rows::new(&["severity", "type", "tactics", "verdict", "first seen", "id"]);
     let mut entities = Rows::new(&["entity", "#findings", "#shared by", ""]);
     for member in members {
         match member {
             Member::Finding(grouped) => {
                 let finding = grouped.finding.unwrap_or_default();
                 let severity = format!("{:.1} {}", finding.severity, finding.severity_label.to_lowercase());
-                findings.add([severity, finding.r#type, grouped.tactics.join(", "), message::time(finding.first_time.as_ref()), finding.id]);
+                let verdict = grouped.verdict.map_or("", |verdict| findings::name(verdict.kind)).to_owned();
+                rows.add([severity, finding.r#type, grouped.tactics.join(", "), verdict, message::time(finding.first_time.as_ref()), finding.id]);
             }
             Member::Entity(grouped) => {
                 let degree = if grouped.degree == 0 { String::new() } else { show_count(grouped.degree) };
@@ -183,7 +185,7 @@ fn members(session: &Session, members: impl Iterator<Item = Member>) -> Result<(
             }
         }
     }
-    session.output.section("Findings", &findings)?;
+    session.output.section("Findings", &rows)?;
     session.output.section("Entities", &entities)
 }
 

@@ -38,7 +38,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
         row(&mut out, None, &[time(event.time), escaped(&event.text), document.cited_by(event).map(link).unwrap_or_default()]);
     }
     out.push_str("</tbody></table>\n<h2>Findings</h2>\n");
-    table(&mut out, &["", "severity", "type", "title", "account", "first seen", "last seen", "tactics", "id"]);
+    table(&mut out, &["", "severity", "type", "title", "account", "first seen", "last seen", "tactics", "verdict", "id"]);
     for (finding, number) in document.body.findings.iter().zip(1..) {
         let tactics: Vec<String> = finding.tactics.iter().chain(&finding.techniques).cloned().collect();
         let severity = gumshoe_model::Severity::of_score(finding.severity);
@@ -51,6 +51,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
             time(finding.first),
             time(finding.last),
             escaped(&tactics.join(", ")),
+            finding.verdict_in_words().to_owned(),
             code(&finding.id),
         ];
         row(&mut out, Some(('F', number)), &cells);

@@ -4,9 +4,12 @@ use gumshoe_model::Severity;
 use serde_json::{Value, json};
 
 use super::Document;
-use crate::groups::{
-    Decision, Entity, FactKind, GroupId, Member, Tie,
-    summary::{Event, EventKind, Sentence, time},
+use crate::{
+    groups::{
+        Decision, Entity, FactKind, GroupId, Member, Tie,
+        summary::{Event, EventKind, Sentence, time},
+    },
+    verdict::Kind,
 };
 
 /// The document.
@@ -30,6 +33,7 @@ pub(super) fn write(document: &Document<'_>) -> Value {
         "update_time": time(group.update_time.0),
         "account_ids": overview.accounts,
         "findings_by_severity": overview.by_severity,
+        "dismissed_findings": overview.dismissed,
         "merged_group_ids": ids(&group.merged),
         "split_from_group_id": group.split_from.as_ref().map(ToString::to_string),
         "summary": document.sentences.iter().map(sentence).collect::<Vec<_>>(),
@@ -59,6 +63,7 @@ fn finding(finding: &Member) -> Value {
         "tactics": finding.tactics,
         "techniques": finding.techniques,
         "ties": finding.ties.iter().map(tie).collect::<Vec<_>>(),
+        "verdict": finding.verdict.map(Kind::as_str),
     })
 }
 

@@ -24,7 +24,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
         let cited = document.cited_by(event).map(|(letter, number)| format!("{letter}{number}")).unwrap_or_default();
         row(&mut out, &[time(event.time), escaped(&event.text), cited]);
     }
-    out.push_str("\n## Findings\n\n| | severity | type | title | account | first seen | last seen | tactics | id |\n|---|---|---|---|---|---|---|---|---|\n");
+    out.push_str("\n## Findings\n\n| | severity | type | title | account | first seen | last seen | tactics | verdict | id |\n|---|---|---|---|---|---|---|---|---|---|\n");
     for (finding, number) in document.body.findings.iter().zip(1..) {
         let tactics: Vec<String> = finding.tactics.iter().chain(&finding.techniques).cloned().collect();
         row(
@@ -38,6 +38,7 @@ pub(super) fn write(document: &Document<'_>) -> String {
                 time(finding.first),
                 time(finding.last),
                 escaped(&tactics.join(", ")),
+                finding.verdict_in_words().to_owned(),
                 code(&finding.id),
             ],
         );

@@ -3,7 +3,7 @@
 //! Principals, keys, addresses and user agents are cyber-observable objects, with the ids that the standard makes of their
 //! values (UUIDv5), so that other tools know them for the same. What has no such object - accounts, instances, buckets -
 //! is an identity, where techniques were sighted. Each finding is observed data, a sighting of each of its tactics and
-//! techniques, and a note with what its product said. The same group makes the same bundle.
+//! techniques, unless it was dismissed, and a note with what its product said and what it was judged. The same group makes the same bundle.
 //!
 //! Source: STIX 2.1, OASIS standard of 10 June 2021.
 
@@ -56,7 +56,7 @@ pub(super) fn write(document: &Document<'_>) -> Value {
         let observed = (!observables.is_empty()).then(|| add(bundle.observed(finding, &observables)));
         let patterns = finding.tactics.iter().filter_map(|name| bundle.tactic(name)).chain(finding.techniques.iter().map(|id| bundle.technique(id)));
         let mut about: Vec<String> = observed.iter().cloned().collect();
-        for pattern in patterns.collect::<Vec<_>>() {
+        for pattern in patterns.filter(|_| !finding.is_dismissed()).collect::<Vec<_>>() {
             let pattern = add(pattern);
             about.push(add(bundle.sighting(finding, &pattern, observed.as_deref(), &identities)));
         }
@@ -160,6 +160,9 @@ impl Bundle {
         set(&mut object, "abstract", finding.finding_type.clone());
         let title = if finding.title.is_empty() { &finding.finding_type } else { &finding.title };
         set(&mut object, "content", format!("{title} (severity {:.1} of 10)", finding.severity));
+        if finding.verdict.is_some() {
+            set(&mut object, "labels", [format!("verdict:{}", finding.verdict_in_words().replace(' ', "-"))]);
+        }
         if !finding.product.is_empty() {
             set(&mut object, "authors", [finding.product.clone()]);
         }

@@ -1,16 +1,19 @@
-//! What the graph service tells other services only: which graphs have findings, and how widely entities are shared.
+//! What is between the graph service and other services only: which graphs have findings, how widely entities are shared, and what was
+//! judged to be usual.
 
 use std::{collections::HashMap, sync::Arc};
 
 use gumshoe_api::{
     convert::entity_to_proto,
-    graph::v1::{BatchCountActorsRequest, ListFindingVersionsRequest, graph_administration_service_client::GraphAdministrationServiceClient},
+    graph::v1::{
+        BatchCountActorsRequest, ListFindingVersionsRequest, TeachBehaviorRequest, graph_administration_service_client::GraphAdministrationServiceClient,
+    },
 };
 use gumshoe_model::{EntityKey, GraphArn};
 use gumshoe_runtime::{Caller, Signed};
 
 use super::Graphs;
-use crate::error::GraphError;
+use crate::{error::GraphError, verdict::FindingId};
 
 /// Entities of one call.
 const MAX_ENTITIES: usize = 100;
@@ -48,6 +51,16 @@ impl Graphs {
             counts.extend(some.iter().cloned().zip(counted));
         }
         Ok(counts)
+    }
+
+    /// Says whether what a finding of the graph's own told is usual.
+    ///
+    /// # Errors
+    /// [`GraphError`].
+    pub async fn teach(&self, graph: &GraphArn, finding: &FindingId, usual: bool) -> Result<(), GraphError> {
+        let mut client = self.administration(Caller::service("investigation", "gumshoe:TeachBehavior").with_graph(graph.clone()));
+        client.teach_behavior(TeachBehaviorRequest { graph_arn: graph.to_string(), finding_id: finding.as_str().to_owned(), usual }).await?;
+        Ok(())
     }
 
     fn administration(&self, caller: Caller) -> GraphAdministrationServiceClient<Signed> {

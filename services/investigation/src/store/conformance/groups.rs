@@ -2,18 +2,20 @@
 
 use gumshoe_model::{EntityKey, TimeWindow, Timestamp};
 
-use super::{Fixture, NOW, graph};
+use super::{Fixture, NOW, graph, verdict};
 use crate::{
     groups::{Body, Decision, Group, GroupId, Status, tests::body, tests::member},
     store::{
-        StoreError,
+        Store as _, StoreError,
         groups::{GroupCursor, GroupFilter, GroupWrite, Groups as _},
         sql::SqlStore,
     },
+    verdict::Kind,
 };
 
 conforms! {
     a_graph_is_claimed_when_its_findings_changed_and_by_one_worker,
+    a_verdict_has_its_graph_claimed_again,
     a_group_is_kept_as_written,
     both_ids_of_merged_groups_resolve,
     a_finding_is_in_one_group,
@@ -89,11 +91,12 @@ async fn a_graph_is_claimed_when_its_findings_changed_and_by_one_worker(fixture:
     let again = store.claim_graphs(WORKER, later(60), later(120), 10).await.unwrap();
     assert_eq!(again.len(), 2);
     assert!(!store.renew_graph("b", &graph(1), later(999)).await.unwrap());
-    store.release_graph("b", &graph(1), NOW, Some(3)).await.unwrap();
+    let claim = |number: u32| again.iter().find(|claim| claim.graph == graph(number)).unwrap();
+    store.release_graph("b", claim(1), NOW, true).await.unwrap();
     assert!(store.renew_graph(WORKER, &graph(1), later(180)).await.unwrap());
     // Grouped as far as claimed: nothing to do until the findings change, and then not before it is time.
-    store.release_graph(WORKER, &graph(1), later(200), Some(3)).await.unwrap();
-    store.release_graph(WORKER, &graph(2), later(100), None).await.unwrap();
+    store.release_graph(WORKER, claim(1), later(200), true).await.unwrap();
+    store.release_graph(WORKER, claim(2), later(100), false).await.unwrap();
     assert_eq!(store.claim_graphs(WORKER, later(150), later(160), 10).await.unwrap().len(), 1, "one failed");
     store.give_up_graphs(WORKER).await.unwrap();
     store.note_findings(&[(graph(1), 4), (graph(2), 1)], later(140)).await.unwrap();
@@ -102,6 +105,24 @@ async fn a_graph_is_claimed_when_its_findings_changed_and_by_one_worker(fixture:
     let both = store.claim_graphs(WORKER, later(200), later(300), 10).await.unwrap();
     assert_eq!(both.iter().map(|claim| (claim.version, claim.noted)).max(), Some((4, later(140))), "noted when it changed");
     assert_eq!(both.len(), 2);
+}
+
+async fn a_verdict_has_its_graph_claimed_again(fixture: Fixture) {
+    let store = &fixture.store;
+    store.note_findings(&[(graph(1), 1)], NOW).await.unwrap();
+    let claim = async || store.claim_graphs(WORKER, NOW, later(60), 10).await.unwrap();
+    let first = claim().await;
+    // Recorded while it is worked on: what the worker has read may be what was before.
+    store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), false, NOW).await.unwrap();
+    store.release_graph(WORKER, &first[0], NOW, true).await.unwrap();
+    let second = claim().await;
+    assert_eq!((second.len(), second[0].version), (1, first[0].version));
+    store.release_graph(WORKER, &second[0], NOW, true).await.unwrap();
+    assert_eq!(claim().await, [], "grouped with it");
+    // The same call again records nothing, and another graph's verdict is none of this one.
+    store.create_verdict(&graph(1), &verdict("f", Kind::Benign, Some("r")), false, NOW).await.unwrap();
+    store.create_verdict(&graph(2), &verdict("f", Kind::Benign, None), false, NOW).await.unwrap();
+    assert_eq!(claim().await, []);
 }
 
 async fn a_group_is_kept_as_written(fixture: Fixture) {

@@ -49,16 +49,21 @@ impl Groups for SqlStore {
 
     async fn claim_graphs(&self, worker: &str, now: Timestamp, until: Timestamp, limit: u32) -> Result<Vec<ClaimedGraph>, StoreError> {
         // Asked twice, since between the choice and the taking another may have been first.
-        const DUE: &str = "seen <> grouped AND next_try <= $2 AND lease_expires <= $2";
+        const DUE: &str = "(seen <> grouped OR verdicts <> grouped_verdicts) AND next_try <= $2 AND lease_expires <= $2";
         let statement = format!(
             "UPDATE grouped_graphs SET worker = $1, lease_expires = $3 WHERE {DUE} AND graph_arn IN \
-             (SELECT graph_arn FROM grouped_graphs WHERE {DUE} ORDER BY next_try, graph_arn LIMIT $4) RETURNING graph_arn, seen, seen_time"
+             (SELECT graph_arn FROM grouped_graphs WHERE {DUE} ORDER BY next_try, graph_arn LIMIT $4) RETURNING graph_arn, seen, seen_time, verdicts"
         );
         // Safe: the condition is a constant.
         let query = sqlx::query(AssertSqlSafe(statement)).bind(worker).bind(now.0).bind(until.0).bind(i64::from(limit));
         let rows = query.fetch_all(&self.0.pool).await?;
         let claimed = |row: &AnyRow| {
-            Ok(ClaimedGraph { graph: parsed(text(row, "graph_arn")?)?, version: number(row, "seen")?, noted: Timestamp(number(row, "seen_time")?) })
+            Ok(ClaimedGraph {
+                graph: parsed(text(row, "graph_arn")?)?,
+                version: number(row, "seen")?,
+                noted: Timestamp(number(row, "seen_time")?),
+                verdicts: number(row, "verdicts")?,
+            })
         };
         rows.iter().map(claimed).collect()
     }
@@ -68,14 +73,17 @@ impl Groups for SqlStore {
         Ok(sqlx::query(statement).bind(until.0).bind(graph.to_string()).bind(worker).execute(&self.0.pool).await?.rows_affected() == 1)
     }
 
-    async fn release_graph(&self, worker: &str, graph: &GraphArn, next_try: Timestamp, version: Option<i64>) -> Result<(), StoreError> {
+    async fn release_graph(&self, worker: &str, claimed: &ClaimedGraph, next_try: Timestamp, done: bool) -> Result<(), StoreError> {
         sqlx::query(
-            "UPDATE grouped_graphs SET worker = '', lease_expires = 0, next_try = $1, grouped = CASE WHEN $2 >= 0 THEN $2 ELSE grouped END \
-             WHERE graph_arn = $3 AND worker = $4 AND worker <> ''",
+            "UPDATE grouped_graphs SET worker = '', lease_expires = 0, next_try = $1, \
+             grouped = CASE WHEN $2 = 1 THEN $3 ELSE grouped END, grouped_verdicts = CASE WHEN $2 = 1 THEN $4 ELSE grouped_verdicts END \
+             WHERE graph_arn = $5 AND worker = $6 AND worker <> ''",
         )
         .bind(next_try.0)
-        .bind(version.unwrap_or(-1))
-        .bind(graph.to_string())
+        .bind(i64::from(done))
+        .bind(claimed.version)
+        .bind(claimed.verdicts)
+        .bind(claimed.graph.to_string())
         .bind(worker)
         .execute(&self.0.pool)
         .await?;
@@ -328,6 +336,13 @@ impl Groups for SqlStore {
         };
         rows.iter().map(decision).collect()
     }
+}
+
+/// Notes that a verdict was recorded, so that the graph's findings are grouped anew.
+pub(super) async fn note_verdict(connection: &mut Connection, arn: &str) -> Result<(), StoreError> {
+    let statement = "UPDATE grouped_graphs SET verdicts = verdicts + 1 WHERE graph_arn = $1";
+    sqlx::query(statement).bind(arn).execute(connection).await?;
+    Ok(())
 }
 
 /// Whether the worker has the graph; takes its row until the transaction ends.
