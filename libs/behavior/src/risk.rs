@@ -15,8 +15,7 @@
 
 use std::fmt;
 
-pub use gumshoe_model::PRODUCT;
-use gumshoe_model::{Finding, Level, Timestamp, time::MICROS_PER_DAY};
+use gumshoe_model::{Finding, Level, PRODUCT, Timestamp, time::MICROS_PER_DAY};
 
 /// Days after which a fact counts half.
 pub const HALF_LIFE_DAYS: f64 = 7.0;

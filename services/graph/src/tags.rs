@@ -2,9 +2,8 @@
 //!
 //! A call's tags count from its time on until a later call changes them. Findings tell what tags their resource had, and remove none.
 
-use gumshoe_behavior::risk::PRODUCT;
 use gumshoe_lake::LakeError;
-use gumshoe_model::{EntityKey, EntityType, Hour, TimeWindow, Timestamp};
+use gumshoe_model::{EntityKey, EntityType, Hour, PRODUCT, TimeWindow, Timestamp};
 use gumshoe_records::{entity_of_arn, events::EventBatch};
 use gumshoe_runtime::status;
 use serde_json::Value;
@@ -54,9 +53,7 @@ pub(crate) async fn read(hours: &Hours, changes: &mut TagChanges) -> Answer<()> 
     let mut parameters = Parameters::new();
     let within = parameters.within("time", window);
     let operations = rows::quoted(OPERATIONS);
-    let sql = format!(
-        "SELECT * FROM events WHERE {within} AND kind = 'cloudtrail' AND error = '' AND operation IN ({operations}) ORDER BY time, event_id"
-    );
+    let sql = format!("SELECT * FROM events WHERE {within} AND kind = 'cloudtrail' AND error = '' AND operation IN ({operations}) ORDER BY time, event_id");
     rows::each_of(&hours.snapshot, &sql, parameters, |batch| {
         let wrong = |error| rows::failure(LakeError::Parquet(error));
         let events = EventBatch::of_rows(batch).map_err(wrong)?;

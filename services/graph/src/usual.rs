@@ -1,7 +1,8 @@
 //! What a finding of peer groups told, to be learned once it was judged to be usual.
 
-use gumshoe_behavior::risk::{PRODUCT, Source};
+use gumshoe_behavior::risk::Source;
 use gumshoe_lake::GraphLake;
+use gumshoe_model::PRODUCT;
 use serde::Deserialize;
 
 use crate::{

@@ -161,7 +161,16 @@ mod tests {
 
     #[test]
     fn faults_are_named() {
-        for pattern in ["*", "user:*", "*role*:arn:aws:iam::1*", "s3_bucket:prod-??", "ip_address:10.*", "tag:env=prod", "tag:aws:cloudformation:stack-name=a=b*", "tag:env="] {
+        for pattern in [
+            "*",
+            "user:*",
+            "*role*:arn:aws:iam::1*",
+            "s3_bucket:prod-??",
+            "ip_address:10.*",
+            "tag:env=prod",
+            "tag:aws:cloudformation:stack-name=a=b*",
+            "tag:env=",
+        ] {
             assert_eq!(fault(pattern), None, "{pattern}");
         }
         assert_eq!(fault("").as_deref(), Some("must have 1 to 2100 characters"));

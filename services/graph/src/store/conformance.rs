@@ -7,7 +7,14 @@ use gumshoe_model::{GraphArn, Timestamp};
 use gumshoe_testkit::PostgresDatabase;
 use url::Url;
 
-use super::{RuleStore as _, Store as _, StoreError, StoredRule, sql::SqlStore, sweeps::Checkpoint, tags::{Tag, TagChanges}, usual::Usual, watchlists::Entry};
+use super::{
+    RuleStore as _, Store as _, StoreError, StoredRule,
+    sql::SqlStore,
+    sweeps::Checkpoint,
+    tags::{Tag, TagChanges},
+    usual::Usual,
+    watchlists::Entry,
+};
 use crate::config;
 
 struct Fixture {

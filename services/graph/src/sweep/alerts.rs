@@ -10,10 +10,10 @@ use gumshoe_behavior::{
     budget::{Budget, Decision},
     bytes::{Reader, Writer},
     midas::Midas,
-    risk::{BEHAVIOR, PRODUCT, Source},
+    risk::{BEHAVIOR, Source},
     spot::{self, Spot},
 };
-use gumshoe_model::{EntityKey, Finding, GraphArn, Timestamp};
+use gumshoe_model::{EntityKey, Finding, GraphArn, PRODUCT, Timestamp};
 use serde_json::json;
 use xxhash_rust::xxh3::xxh3_64;
 

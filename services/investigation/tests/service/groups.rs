@@ -283,7 +283,10 @@ async fn what_was_dismissed_makes_no_group_grave() {
     let judged = told.summary.iter().find(|sentence| sentence.text == "One of them was judged false positive or benign.").unwrap();
     assert_eq!(judged.finding_ids, ["a2"]);
     let json: serde_json::Value = serde_json::from_str(&exported(&service, &group.id, api::FindingGroupFormat::Json).await.unwrap()).unwrap();
-    assert_eq!((&json["dismissed_findings"], &json["findings"][0]["verdict"], &json["findings"][1]["verdict"]), (&1.into(), &().into(), &"FALSE_POSITIVE".into()));
+    assert_eq!(
+        (&json["dismissed_findings"], &json["findings"][0]["verdict"], &json["findings"][1]["verdict"]),
+        (&1.into(), &().into(), &"FALSE_POSITIVE".into())
+    );
     let stix: serde_json::Value = serde_json::from_str(&exported(&service, &group.id, api::FindingGroupFormat::Stix).await.unwrap()).unwrap();
     let objects = stix["objects"].as_array().unwrap();
     assert!(!objects.iter().any(|object| object["name"] == "Persistence"), "{objects:?}");

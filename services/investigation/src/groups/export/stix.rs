@@ -76,7 +76,7 @@ pub(super) fn write(document: &Document<'_>) -> Value {
     set(&mut grouping, "external_references", [json!({"source_name": "gumshoe", "external_id": document.group.id.as_str()})]);
     set(&mut grouping, "object_refs", refs);
     let gumshoe = json!({
-        "type": "identity", "spec_version": "2.1", "id": bundle.producer, "created": EPOCH, "modified": EPOCH, "name": "Gumshoe", "identity_class": "system",
+        "type": "identity", "spec_version": "2.1", "id": bundle.producer, "created": EPOCH, "modified": EPOCH, "name": gumshoe_model::PRODUCT, "identity_class": "system",
     });
     let all: Vec<Value> = [gumshoe, grouping].into_iter().chain(objects.into_values()).collect();
     json!({"type": "bundle", "id": id("bundle", &bundle.scope), "objects": all})
