@@ -20,7 +20,7 @@
 //! | `parse` | YAML to rules, with errors that name file, field and reason |
 //! | `condition` | the language of conditions |
 //! | `selection`, `check` | selections of fields, modifiers and values |
-//! | `field`, `view` | names of fields; their values in an event, its record read only if needed |
+//! | `field`, `view`, `json` | names of fields; their values in an event, its record read only if needed |
 //! | `node` | what all of these are compiled to |
 //! | `gate`, `inside` | what must be in a record's text for a rule to match, looked for before it is parsed |
 //! | `index` | which rules can match an event, by its operation |
@@ -34,6 +34,7 @@ mod field;
 mod gate;
 mod index;
 mod inside;
+mod json;
 mod node;
 mod parse;
 pub mod rule;

@@ -4,11 +4,11 @@ use std::cell::OnceCell;
 
 use gumshoe_model::{Event, Relation};
 use memchr::memmem;
-use serde_json::Value;
 
 use crate::{
     field::{Field, Path, Slot},
     inside::Inside,
+    json::Json,
 };
 
 /// The longest record that is read, and the longest text in one.
@@ -25,7 +25,7 @@ pub(crate) enum Scalar<'v> {
 /// An event, with its record read at most once.
 pub(crate) struct Record<'e> {
     pub(crate) event: &'e Event<'e>,
-    json: OnceCell<Option<Value>>,
+    json: OnceCell<Option<Json<'e>>>,
     escapes: OnceCell<bool>,
 }
 
@@ -40,14 +40,13 @@ impl<'e> Record<'e> {
         self.json.get().is_some() || texts.iter().any(|text| text.is_in(raw)) || *self.escapes.get_or_init(|| memmem::find(raw.as_bytes(), br"\u").is_some())
     }
 
-    fn json(&self) -> Option<&Value> {
+    fn json(&self) -> Option<&Json<'e>> {
         self.json.get_or_init(|| read(&self.event.raw)).as_ref()
     }
 }
 
-fn read(text: &str) -> Option<Value> {
-    // The parser refuses what is nested more than 128 deep.
-    if text.len() <= MAX_RECORD { serde_json::from_str(text).ok() } else { None }
+fn read(text: &str) -> Option<Json<'_>> {
+    if text.len() <= MAX_RECORD { Json::parse(text) } else { None }
 }
 
 /// Where fields are looked for.
@@ -55,7 +54,7 @@ fn read(text: &str) -> Option<Value> {
 pub(crate) struct View<'v, 'e> {
     pub(crate) record: &'v Record<'e>,
     /// An element of a list; paths begin at it.
-    element: Option<&'v Value>,
+    element: Option<&'v Json<'v>>,
 }
 
 impl<'v, 'e> View<'v, 'e> {
@@ -74,10 +73,10 @@ impl<'v, 'e> View<'v, 'e> {
 
     /// Whether there is anything at a field that is not null, an empty text or an empty list.
     pub(crate) fn holds(self, field: &Field) -> bool {
-        let filled = |value: &Value| match value {
-            Value::Null => false,
-            Value::String(text) => !text.is_empty(),
-            Value::Array(values) => !values.is_empty(),
+        let filled = |value: &Json<'_>| match value {
+            Json::Null => false,
+            Json::Text(text) => !text.is_empty(),
+            Json::List(values) => !values.is_empty(),
             _ => true,
         };
         match field {
@@ -90,7 +89,7 @@ impl<'v, 'e> View<'v, 'e> {
     pub(crate) fn exists(self, field: &Field) -> bool {
         match field {
             Field::Slot(slot) => part(self.record.event, *slot, &mut |_| true),
-            Field::Path(path) => self.root().is_some_and(|root| walk(root, path.rests(), &mut |value| !value.is_null())),
+            Field::Path(path) => self.root().is_some_and(|root| walk(root, path.rests(), &mut |value| !matches!(value, Json::Null))),
         }
     }
 
@@ -100,57 +99,51 @@ impl<'v, 'e> View<'v, 'e> {
         self.root().is_some_and(|root| walk(root, path.rests(), &mut |value| elements(value, &mut |element| wanted(View { record, element: Some(element) }))))
     }
 
-    fn root(self) -> Option<&'v Value> {
+    fn root(self) -> Option<&'v Json<'v>> {
         self.element.or_else(|| self.record.json())
     }
 }
 
-/// A key of an object: as written, else whatever its case.
-fn get<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
-    let object = value.as_object()?;
-    object.get(key).or_else(|| object.iter().find(|(name, _)| name.eq_ignore_ascii_case(key)).map(|(_, value)| value))
-}
-
 /// Follows a path, through lists, and through text that is JSON itself, as policies are.
-fn walk(value: &Value, rests: &[Box<str>], found: &mut dyn FnMut(&Value) -> bool) -> bool {
+fn walk(value: &Json<'_>, rests: &[Box<str>], found: &mut dyn FnMut(&Json<'_>) -> bool) -> bool {
     let Some((rest, more)) = rests.split_first() else { return found(value) };
     match value {
-        Value::Array(values) => values.iter().any(|value| walk(value, rests, found)),
-        Value::String(text) => inner(text).is_some_and(|value| walk(&value, rests, found)),
-        Value::Object(object) => {
+        Json::List(values) => values.iter().any(|value| walk(value, rests, found)),
+        Json::Text(text) => inner(text).is_some_and(|value| walk(&value, rests, found)),
+        Json::Object(_) => {
             if !more.is_empty()
-                && let Some(value) = object.get(&**rest)
+                && let Some(value) = value.get(rest)
             {
                 return walk(value, &[], found);
             }
             let key = rest.split('.').next().unwrap_or_default();
-            get(value, key).is_some_and(|value| walk(value, more, found))
+            value.get_any_case(key).is_some_and(|value| walk(value, more, found))
         }
         _ => false,
     }
 }
 
 /// Text that is an object or a list in JSON.
-fn inner(text: &str) -> Option<Value> {
+fn inner(text: &str) -> Option<Json<'_>> {
     if text.trim_start().starts_with(['{', '[']) { read(text) } else { None }
 }
 
-fn elements(value: &Value, wanted: &mut dyn FnMut(&Value) -> bool) -> bool {
+fn elements(value: &Json<'_>, wanted: &mut dyn FnMut(&Json<'_>) -> bool) -> bool {
     match value {
-        Value::Array(values) => values.iter().any(wanted),
-        Value::Null => false,
-        Value::String(text) => inner(text).is_some_and(|value| elements(&value, wanted)) || wanted(value),
+        Json::List(values) => values.iter().any(wanted),
+        Json::Null => false,
+        Json::Text(text) => inner(text).is_some_and(|value| elements(&value, wanted)) || wanted(value),
         value => wanted(value),
     }
 }
 
-fn scalars(value: &Value, wanted: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
+fn scalars(value: &Json<'_>, wanted: &mut dyn FnMut(Scalar<'_>) -> bool) -> bool {
     match value {
-        Value::String(text) => !text.is_empty() && wanted(Scalar::Text(text)),
-        Value::Number(number) => number.as_f64().is_some_and(|number| wanted(Scalar::Number(number))),
-        Value::Bool(value) => wanted(Scalar::Bool(*value)),
-        Value::Array(values) => values.iter().any(|value| scalars(value, wanted)),
-        Value::Null | Value::Object(_) => false,
+        Json::Text(text) => !text.is_empty() && wanted(Scalar::Text(text)),
+        Json::Number(number) => wanted(Scalar::Number(*number)),
+        Json::Bool(value) => wanted(Scalar::Bool(*value)),
+        Json::List(values) => values.iter().any(|value| scalars(value, wanted)),
+        Json::Null | Json::Object(_) => false,
     }
 }
 

@@ -43,9 +43,9 @@ const GROUP_BYTES: usize = 16 * 1024 * 1024;
 /// Batches in a group.
 const GROUP_BATCHES: usize = 512;
 /// How long a group waits for a further batch while others are under way.
-const LINGER: Duration = Duration::from_millis(40);
+const LINGER: Duration = Duration::from_millis(100);
 /// How long a group waits in all.
-const LONGEST_LINGER: Duration = Duration::from_millis(400);
+const LONGEST_LINGER: Duration = Duration::from_millis(500);
 
 /// One batch as received.
 #[derive(Debug)]
