@@ -280,5 +280,5 @@ async fn migration_is_repeatable_and_checked(fixture: Fixture) {
     SqlStore::open(&fixture.config).await.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let empty = config::Store::new(Url::parse(&format!("sqlite://{}?mode=rwc", directory.path().join("empty.db").display())).unwrap());
-    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 4, found: 0 })));
+    assert!(matches!(SqlStore::open(&empty).await, Err(StoreError::SchemaVersion { expected: 6, found: 0 })));
 }

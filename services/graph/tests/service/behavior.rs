@@ -255,7 +255,7 @@ async fn the_unusual_becomes_findings_once_and_ranks_first_in_risk() {
     }
     let quiet = anomalies(&fixture, &key_of(7), day.0, day.1).await;
     assert!(quiet.iter().all(|anomaly| anomaly.score < 40.0), "{quiet:#?}");
-    what_was_judged_usual_is_found_no_more(&fixture, &found("User/PeerSurprise", key_of(119)).unwrap().id).await;
+    what_was_judged_usual_is_found_no_more(&fixture, &found("User/PeerSurprise", &key_of(119)).unwrap().id).await;
     fixture.stop().await;
 }
 

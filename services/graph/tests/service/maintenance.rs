@@ -87,7 +87,10 @@ async fn answers(fixture: &Fixture) -> BTreeMap<String, String> {
     let request = ListFindingsRequest { graph_arn: graph_arn.clone(), include_archived: true, page_size: 100, ..Default::default() };
     answers.insert("findings".to_owned(), format!("{:?}", reader.list_findings(request).await.unwrap().into_inner().findings));
     let request = GetFindingRequest { graph_arn: graph_arn.clone(), id: finding_arn("worst") };
-    answers.insert("finding".to_owned(), format!("{:?}", reader.get_finding(request).await.unwrap().into_inner()));
+    let mut finding = reader.get_finding(request).await.unwrap().into_inner();
+    // Risks are of the minute in which they are asked for.
+    finding.entities.iter_mut().filter_map(|affected| affected.risk.as_mut()).for_each(|risk| risk.time = None);
+    answers.insert("finding".to_owned(), format!("{finding:?}"));
     let request = ListDeadLettersRequest { graph_arn: graph_arn.clone(), page_size: 100, ..Default::default() };
     let mut letters = reader.list_dead_letters(request).await.unwrap().into_inner().dead_letters;
     letters.iter_mut().for_each(|letter| letter.time = None);
