@@ -189,6 +189,8 @@ def bench(program, edges, queries):
         results["investigation of 24 h"] = quantiles([client.investigation(*one) for one in principals[: queries // 3]])
     with serve(program, folder) as server:
         client = Client(server)
+        # What it costs to open a lake is in the first profile above.
+        results["neighbours of anyone"] = quantiles([client.neighbors(one)[0] for one in asked])
         hub, later, token = [], [], b""
         for _ in range(queries // 3):
             seconds, token, count = client.neighbors(sample["hub"])
@@ -199,7 +201,6 @@ def bench(program, edges, queries):
             later.append(seconds)
         results["neighbours of the hub"] = quantiles(hub)
         results["later pages"] = quantiles(later)
-        results["neighbours of anyone"] = quantiles([client.neighbors(one)[0] for one in asked])
     results["profile, DuckDB cold"], results["profile, DuckDB warm"] = measure_duckdb(files, list(zip(asked, windows)))
     report(results)
     return results
@@ -216,7 +217,7 @@ def measure_duckdb(files, asked):
         start, end = window["start"], window["end"]
         before = start - 45 * 86_400
         wanted = [path for day, paths in days.items() if before - 86_400 < day_start(day) < end for path in paths]
-        times = {name: f"make_timestamptz({value} * 1000000)" for name, value in (("scope", start), ("start", before), ("end", end))}
+        times = {name: f"make_timestamptz({value * 1_000_000})" for name, value in (("scope", start), ("start", before), ("end", end))}
         literal = lambda text: "'" + text.replace("'", "''") + "'"
         queries.append(QUERY.format(files=json.dumps(wanted).replace('"', "'"), type=literal(sample["type"]), id=literal(sample["id"]), **times))
     done = subprocess.run([sys.executable, os.path.abspath(__file__), "peer"], input=json.dumps(queries), capture_output=True, text=True)
