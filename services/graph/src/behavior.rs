@@ -67,7 +67,8 @@ pub(crate) struct Found {
 pub(crate) type Judge<'a> = dyn FnMut(Source, f64) -> bool + Send + 'a;
 
 impl Scope<'_> {
-    fn window(from: i64, to: i64) -> Answer<TimeWindow> {
+    /// From the start of one hour up to that of another.
+    pub(crate) fn window(from: i64, to: i64) -> Answer<TimeWindow> {
         TimeWindow::new(Hour(from.max(0)).start(), Hour(to).start()).map_err(|error| status::internal(&error))
     }
 
@@ -108,14 +109,20 @@ impl Scope<'_> {
     }
 }
 
+/// What is unusual in the hours of a scope but for bursts, whose detector goes forward only; `beacons` are looked for in seven days.
+pub(crate) async fn find(scope: &Scope<'_>, model: &peers::Model, usual: &Usual, beacons: bool, judge: &mut Judge<'_>) -> Answer<Vec<Found>> {
+    let mut found = volume::find(scope, judge).await?;
+    found.extend(peers::find(scope, model, usual, judge).await?);
+    found.extend(flows::find(scope, beacons, judge).await?);
+    found.extend(travel::find(scope, judge).await?);
+    Ok(found)
+}
+
 /// All that is unusual about the one entity of a scope, the highest score first.
 pub(crate) async fn of_one(scope: &Scope<'_>, model: &peers::Model, usual: &Usual) -> Answer<Vec<Found>> {
     let mut worth = |_, score| score >= 1.0;
-    let mut found = volume::find(scope, &mut worth).await?;
-    found.extend(peers::find(scope, model, usual, &mut worth).await?);
+    let mut found = find(scope, model, usual, true, &mut worth).await?;
     found.extend(burst::of_one(scope, &mut worth).await?);
-    found.extend(flows::find(scope, true, &mut worth).await?);
-    found.extend(travel::find(scope, &mut worth).await?);
     found.sort_by(|one, other| other.anomaly.score.total_cmp(&one.anomaly.score).then_with(|| one.source.cmp(&other.source)));
     Ok(found)
 }

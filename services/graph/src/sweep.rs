@@ -226,15 +226,12 @@ impl Sweep {
     /// What is unusual in some hours, as findings.
     async fn unusual(&self, hours: &Hours, state: &mut State, (model, usual): (&Model, &Usual), step: &str) -> Result<Vec<Made>, SweepError> {
         let scope = self.scope(hours, hours.from, hours.to);
-        let mut found = behavior::volume::find(&scope, &mut |source, score| state.judge(source, score)).await?;
-        found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| state.judge(source, score)).await?);
+        let beacons = hours.to.div_euclid(BEACON_EVERY) > hours.from.div_euclid(BEACON_EVERY);
+        let mut found = behavior::find(&scope, model, usual, beacons, &mut |source, score| state.judge(source, score)).await?;
         {
             let (midas, mut judge) = state.midas_and_judge();
             found.extend(behavior::burst::find(&scope, midas, &mut judge).await?);
         }
-        let beacons = hours.to.div_euclid(BEACON_EVERY) > hours.from.div_euclid(BEACON_EVERY);
-        found.extend(behavior::flows::find(&scope, beacons, &mut |source, score| state.judge(source, score)).await?);
-        found.extend(behavior::travel::find(&scope, &mut |source, score| state.judge(source, score)).await?);
         let accounts = accounts(&hours.lake, &found).await?;
         Ok(state.findings(hours.lake.arn(), step, found, Hour(hours.to).start(), &accounts, false))
     }
@@ -261,10 +258,7 @@ impl Sweep {
             let scope = self.scope(&late, from, to);
             // Most of it was learned when the hours were swept.
             let mut learned = state.clone();
-            let mut found = behavior::volume::find(&scope, &mut |source, score| learned.judge(source, score)).await?;
-            found.extend(behavior::peers::find(&scope, model, usual, &mut |source, score| learned.judge(source, score)).await?);
-            found.extend(behavior::flows::find(&scope, false, &mut |source, score| learned.judge(source, score)).await?);
-            found.extend(behavior::travel::find(&scope, &mut |source, score| learned.judge(source, score)).await?);
+            let found = behavior::find(&scope, model, usual, false, &mut |source, score| learned.judge(source, score)).await?;
             let accounts = accounts(&hours.lake, &found).await?;
             // After all that was told before, and before what the hours of this step tell.
             let updated = Timestamp(Hour(hours.to).start().0 - 1);

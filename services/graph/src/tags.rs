@@ -3,12 +3,12 @@
 //! A call's tags count from its time on until a later call changes them. Findings tell what tags their resource had, and remove none.
 
 use gumshoe_lake::LakeError;
-use gumshoe_model::{EntityKey, EntityType, Hour, PRODUCT, TimeWindow, Timestamp};
+use gumshoe_model::{EntityKey, EntityType, PRODUCT, Timestamp};
 use gumshoe_records::{entity_of_arn, events::EventBatch};
-use gumshoe_runtime::status;
 use serde_json::Value;
 
 use crate::{
+    behavior::Scope,
     rows::{self, Answer, Columns, Parameters},
     store::tags::TagChanges,
     sweep::Hours,
@@ -49,7 +49,7 @@ enum Said {
 
 /// Adds what became of tags in some hours.
 pub(crate) async fn read(hours: &Hours, changes: &mut TagChanges) -> Answer<()> {
-    let window = TimeWindow::new(Hour(hours.from).start(), Hour(hours.to).start()).map_err(|error| status::internal(&error))?;
+    let window = Scope::window(hours.from, hours.to)?;
     let mut parameters = Parameters::new();
     let within = parameters.within("time", window);
     let operations = rows::quoted(OPERATIONS);

@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 
 use gumshoe_behavior::bytes::{Reader, Writer};
-use gumshoe_model::{Hour, TimeWindow};
-use gumshoe_runtime::status;
 
 use super::{DAY, Hours};
-use crate::rows::{self, Answer, Columns, Parameters};
+use crate::{
+    behavior::Scope,
+    rows::{self, Answer, Columns, Parameters},
+};
 
 /// How many records hours had when they were last looked at.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -54,9 +55,8 @@ impl Seen {
 
 /// How many records there are of each hour from `from` on, up to the end of `hours`: those that their edges count, since edges are few.
 pub(super) async fn counts(hours: &Hours, from: i64) -> Answer<BTreeMap<i64, u64>> {
-    let window = TimeWindow::new(Hour(from.max(0)).start(), Hour(hours.to).start()).map_err(|error| status::internal(&error))?;
     let mut parameters = Parameters::new();
-    let within = parameters.within("hour", window);
+    let within = parameters.within("hour", Scope::window(from, hours.to)?);
     // Findings, ours among them, are no records of what happened in their hour.
     let sql = format!("SELECT hour, sum(count) AS count FROM edges WHERE {within} AND side = 'out' AND relation <> 'affected_by' GROUP BY hour");
     let mut found = BTreeMap::new();

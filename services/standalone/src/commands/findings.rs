@@ -9,6 +9,7 @@ use gumshoe_api::{
         Verdict as Decision, VerdictKind,
     },
 };
+use gumshoe_investigation::verdict::Kind;
 use gumshoe_model::PRODUCT;
 
 use super::{Session, next_page, scope};
@@ -134,13 +135,7 @@ fn delivery(delivery: Option<&Delivery>) -> String {
 
 /// A verdict in words.
 pub fn name(kind: i32) -> &'static str {
-    match VerdictKind::try_from(kind) {
-        Ok(VerdictKind::TruePositive) => "true positive",
-        Ok(VerdictKind::FalsePositive) => "false positive",
-        Ok(VerdictKind::Benign) => "benign",
-        Ok(VerdictKind::Reopened) => "reopened",
-        Ok(VerdictKind::Unspecified) | Err(_) => "",
-    }
+    Kind::from_proto(kind).map_or("", Kind::in_words)
 }
 
 pub async fn show(session: &Session, id: &str) -> Result<(), Failure> {
